@@ -1,2 +1,5 @@
-//! See the crate's description in Cargo.toml.
-fn main() {}
+//! The `instance` program. Subcommands are in [`instance::cli`].
+
+fn main() -> std::process::ExitCode {
+    instance::cli::main()
+}

@@ -1,0 +1,1 @@
+//! Serves a mirror by `git upload-pack`.

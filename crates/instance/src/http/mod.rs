@@ -1,0 +1,55 @@
+//! Every route of the instance on one page, and what wraps them all.
+
+pub mod api;
+pub mod error;
+pub mod executors;
+mod observe;
+mod probes;
+pub mod registry;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use axum::routing::get;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::timeout::RequestBodyTimeoutLayer;
+
+use crate::App;
+
+/// A body must bring its next bytes within this time.
+const BODY_IDLE: Duration = Duration::from_secs(30);
+
+/// All routes.
+///
+/// | who | where | authority |
+/// |---|---|---|
+/// | executors | [`executors`] | shared access token, or the token of one job |
+/// | image pulls | [`registry`] | token of a job, or an access token |
+/// | users' programs | [`api`] | access token |
+/// | browsers | [`crate::ui`] | session |
+/// | monitoring | here | none; `/metrics` see [`probes`] |
+pub fn router(app: Arc<App>) -> Router {
+    let routes = Router::new()
+        .route("/healthz", get(probes::healthz))
+        .route("/readyz", get(probes::readyz))
+        .merge(executors::router())
+        .merge(registry::router())
+        .merge(api::router())
+        .merge(crate::ui::router());
+    finish(routes, app)
+}
+
+/// `/metrics` alone, for an address that only monitoring reaches.
+pub fn metrics_router(app: Arc<App>) -> Router {
+    finish(Router::new().route("/metrics", get(probes::metrics)), app)
+}
+
+fn finish(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
+    routes
+        .layer(CatchPanicLayer::new())
+        .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
+        .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
+        .with_state(app)
+}
