@@ -25,8 +25,6 @@ pub struct Options {
 
 /// One process of the instance. Lasting state is in `store` and `data_dir` only; the rest can be lost.
 pub struct App {
-    /// The database.
-    // STORE
     /// The site configuration, always current.
     pub config: SiteConfigHandle,
     /// The data folder.
@@ -53,17 +51,11 @@ impl App {
     /// to do.
     pub async fn open(options: Options) -> anyhow::Result<Self> {
         let data_dir = options.data_dir;
-        make_private(&data_dir)
-            .with_context(|| format!("data folder {}", data_dir.display()))?;
-        let url = options
-            .database_url
-            .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("instance.db").display()));
-        let store = store::Store::open(&url).await?;
+        make_private(&data_dir).with_context(|| format!("data folder {}", data_dir.display()))?;
         let config = SiteConfigHandle::open(&data_dir)?;
         let blobs = Blobs::open(data_dir.join("blobs")).context("blob folder")?;
         let git = Mirrors::open(data_dir.join("repos")).context("repository folder")?;
         Ok(Self {
-            store,
             config,
             blobs,
             metrics: Metrics::new(),

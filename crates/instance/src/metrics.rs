@@ -162,12 +162,9 @@ impl Metrics {
     /// Counts an answered request.
     pub fn request(&self, method: &str, route: &str, status: u16, took: Duration) {
         let (method, route) = (method.to_owned(), route.to_owned());
-        let request =
-            RequestLabels { method: method.clone(), route: route.clone(), status };
+        let request = RequestLabels { method: method.clone(), route: route.clone(), status };
         self.requests.get_or_create(&request).inc();
-        self.durations
-            .get_or_create(&RouteLabels { method, route })
-            .observe(took.as_secs_f64());
+        self.durations.get_or_create(&RouteLabels { method, route }).observe(took.as_secs_f64());
     }
 
     /// The text exposition of this process' own metrics.

@@ -115,12 +115,7 @@ async fn accept(
     }
 }
 
-async fn connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    stop: CancellationToken,
-) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, stop: CancellationToken) {
     // Log lines and held answers are small and must leave at once.
     drop(stream.set_nodelay(true));
     let io = TokioIo::new(StallTimeout::new(stream, STALL_TIMEOUT));

@@ -63,11 +63,11 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         return crate::serve::run(listener, app, shutdown).await;
     };
     let metrics = bind(address).await?;
-    let (main, metrics) = tokio::join!(
+    tokio::try_join!(
         crate::serve::run(listener, Arc::clone(&app), shutdown.clone()),
         crate::serve::run_metrics(metrics, app, shutdown),
-    );
-    main.and(metrics)
+    )?;
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -55,11 +55,7 @@ pub(super) fn git(dir: &Path, protocols: &str) -> Command {
     for setting in SETTINGS {
         command.args(["-c", setting]);
     }
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
     command
 }
 

@@ -101,8 +101,8 @@ impl Remote {
             format!("{}:{}", decode(url.username()), decode(url.password().unwrap_or_default()))
         });
         // Both fail only for URLs without a host, which were refused above.
-        drop(url.set_username(""));
-        drop(url.set_password(None));
+        let _ = url.set_username("");
+        let _ = url.set_password(None);
         Self { location: url.into(), protocols: "https:http", credentials }
     }
 
@@ -139,9 +139,8 @@ fn percent_decode(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
-        let escaped = (*first == b'%')
-            .then(|| tail.get(..2).and_then(|h| hex::decode(h).ok()))
-            .flatten();
+        let escaped =
+            (*first == b'%').then(|| tail.get(..2).and_then(|h| hex::decode(h).ok())).flatten();
         if let Some(decoded) = escaped {
             bytes.extend(decoded);
             rest = &tail[2..];

@@ -70,9 +70,12 @@ impl Mirrors {
         fetch(&mirror, remote, head.exists, &mut progress).await?;
         point_head(&mirror, &head).await?;
         // Many small fetches make many small packs. A failure here costs only speed.
-        drop(run(git(&mirror, "").args(["-c", "gc.auto=2000", "-c", "gc.autoDetach=false"])
-            .args(["gc", "--auto", "--quiet"]))
-        .await);
+        drop(
+            run(git(&mirror, "")
+                .args(["-c", "gc.auto=2000", "-c", "gc.autoDetach=false"])
+                .args(["gc", "--auto", "--quiet"]))
+            .await,
+        );
         tokio::fs::write(mirror.join("fetched"), b"").await?;
         Ok(Synced {
             default_branch: head.branch.unwrap_or_default(),

@@ -133,8 +133,8 @@ impl<'a> Sample<'a> {
         // An exemplar (OpenMetrics) after the value would be refused by the text format.
         let value = value.split(" # ").next().unwrap_or(value).trim();
         let number = value.split(' ').next()?;
-        let readable = number.parse::<f64>().is_ok()
-            || matches!(number, "+Inf" | "-Inf" | "Inf" | "NaN");
+        let readable =
+            number.parse::<f64>().is_ok() || matches!(number, "+Inf" | "-Inf" | "Inf" | "NaN");
         (readable && value.split(' ').count() <= 2).then_some(Self { name, labels, value })
     }
 

@@ -103,7 +103,8 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let mut stream = StallTimeout::new(ours, Duration::from_secs(60));
         let mut taken = [0; 64];
-        let (written, read) = tokio::join!(stream.write_all(&[7; 64]), theirs.read_exact(&mut taken));
+        let (written, read) =
+            tokio::join!(stream.write_all(&[7; 64]), theirs.read_exact(&mut taken));
         assert_eq!((written.unwrap(), read.unwrap()), ((), 64));
         assert_eq!(taken, [7; 64]);
     }
