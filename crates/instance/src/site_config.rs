@@ -7,7 +7,6 @@ pub mod document;
 pub mod file;
 pub mod keys;
 pub mod parse;
-mod position;
 pub mod redact;
 pub mod schema;
 pub mod token;
@@ -18,7 +17,6 @@ use serde::Deserialize;
 
 use crate::units::{Size, Span};
 pub use document::{Document, SaveError};
-pub use parse::{Problem, Problems};
 pub use token::{Secret, SharedToken};
 pub use watch::SiteConfigHandle;
 

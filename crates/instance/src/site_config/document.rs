@@ -1,8 +1,9 @@
 //! The file as a person views and edits it: secrets shown as `REDACTED`, kept when saved back so.
 
 use super::file::{self, ReplaceError};
-use super::parse::{Problems, parse};
+use super::parse::parse;
 use super::{SiteConfigHandle, redact};
+use crate::problems::Problems;
 
 /// The file's text for viewing.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,5 @@
 //! Text → [`SiteConfig`], or every problem with its line and column.
 
-use std::fmt;
-
 use jiff::Timestamp;
 use jsonc_parser::ast::{Object, ObjectProp, Value};
 use jsonc_parser::common::Ranged as _;
@@ -9,46 +7,11 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value as Json};
 use url::Url;
 
+use super::SiteConfig;
 use super::keys::{KEYS, Key, Kind};
 use super::redact::REDACTED;
-use super::{SiteConfig, position};
+use crate::problems::{Problem, Problems, position};
 use crate::units::{Size, Span};
-
-/// One mistake in the file. Its text never contains the value of a secret.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problem {
-    /// From 1.
-    pub line: usize,
-    /// From 1, in characters.
-    pub column: usize,
-    /// The key, for example `executors.previousAccessToken.value`; empty for mistakes of syntax.
-    pub path: String,
-    /// What is wrong and what is expected.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}, column {}: ", self.line, self.column)?;
-        if !self.path.is_empty() {
-            write!(f, "{}: ", self.path)?;
-        }
-        f.write_str(&self.message)
-    }
-}
-
-/// Everything that is wrong with the file, in the order of the text; never empty.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<String> = self.0.iter().map(Problem::to_string).collect();
-        f.write_str(&lines.join("\n"))
-    }
-}
-
-impl std::error::Error for Problems {}
 
 /// Reads and checks a whole file.
 ///
@@ -68,7 +31,7 @@ pub fn parse(text: &str) -> Result<SiteConfig, Problems> {
         allow_extended_string_escapes: false,
     };
     let parsed = parse_to_ast(text, &CollectOptions::default(), &options).map_err(|error| {
-        let (line, column) = position::of(text, error.range().start);
+        let (line, column) = position(text, error.range().start);
         let message = sentence(&error.kind().to_string());
         Problems(vec![Problem { line, column, path: String::new(), message }])
     })?;
@@ -104,7 +67,7 @@ struct Check<'a> {
 
 impl Check<'_> {
     fn report(&mut self, path: &str, offset: usize, message: String) {
-        let (line, column) = position::of(self.text, offset);
+        let (line, column) = position(self.text, offset);
         self.problems.push(Problem { line, column, path: path.to_owned(), message });
     }
 

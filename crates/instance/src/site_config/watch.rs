@@ -7,8 +7,9 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 
-use super::parse::{Problems, parse};
+use super::parse::parse;
 use super::{SiteConfig, file};
+use crate::problems::Problems;
 
 /// How often the file is looked at; a look is one `stat`.
 pub const POLL: Duration = Duration::from_secs(1);
