@@ -124,7 +124,7 @@ impl Default for Multiqueue {
         Self {
             batches: QueueShare { limit: 50, weight: 4 },
             codeintel: QueueShare { limit: 250, weight: 1 },
-            jobs: QueueShare { limit: 100, weight: 4 },
+            jobs: QueueShare { limit: 50, weight: 4 },
         }
     }
 }

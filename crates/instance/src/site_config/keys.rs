@@ -93,7 +93,7 @@ const SHARE: &[Key] = &[
 const MULTIQUEUE: &[Key] = &[
     key("batches", Kind::Object(SHARE), r#"{ "limit": 50, "weight": 4 }"#, "Queue `batches`."),
     key("codeintel", Kind::Object(SHARE), r#"{ "limit": 250, "weight": 1 }"#, "Queue `codeintel`."),
-    key("jobs", Kind::Object(SHARE), r#"{ "limit": 100, "weight": 4 }"#, "Queue `jobs`."),
+    key("jobs", Kind::Object(SHARE), r#"{ "limit": 50, "weight": 4 }"#, "Queue `jobs`."),
 ];
 
 /// All top-level keys, in the order of the documentation.
