@@ -1,0 +1,94 @@
+use std::collections::BTreeMap;
+
+use super::*;
+
+fn minimal() -> BTreeMap<&'static str, &'static str> {
+    BTreeMap::from([
+        ("EXECUTOR_FRONTEND_URL", "https://instance.example/prefix"),
+        ("EXECUTOR_FRONTEND_PASSWORD", "s3cret-s3cret-s3cret-01"),
+        ("EXECUTOR_QUEUE_NAME", "jobs"),
+    ])
+}
+
+#[test]
+fn defaults_are_those_of_stock_executors() {
+    let config = Config::load(&minimal()).unwrap();
+    assert_eq!(config.queues, Queues::One("jobs".into()));
+    assert_eq!(config.poll_interval, Duration::from_secs(1));
+    assert_eq!(config.heartbeat_interval, Duration::from_secs(5));
+    assert_eq!(config.maximum_jobs, 1);
+    assert_eq!(config.limits.vcpus, 4);
+    assert_eq!(config.limits.memory_bytes, 12 << 30);
+    assert_eq!(config.limits.disk_bytes, 20 << 30);
+    assert_eq!(config.limits.max_runtime, Duration::from_secs(30 * 60));
+    assert_eq!((config.total_jobs, config.max_active_time), (None, None));
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn every_default_in_the_table_is_accepted() {
+    let mut env = minimal();
+    for var in vars::ALL.iter().filter(|var| !var.default.is_empty()) {
+        env.insert(var.name, var.default);
+    }
+    Config::load(&env).unwrap();
+}
+
+#[test]
+fn all_mistakes_are_reported_at_once() {
+    let env = BTreeMap::from([
+        ("EXECUTOR_FRONTEND_URL", "instance.example"),
+        ("EXECUTOR_QUEUE_NAME", "jobs"),
+        ("EXECUTOR_QUEUE_NAMES", "batches,nope"),
+        ("EXECUTOR_QUEUE_POLL_INTERVAL", "soon"),
+        ("EXECUTOR_MAXIMUM_NUM_JOBS", "many"),
+        ("EXECUTOR_JOB_NUM_CPUS", "3"),
+        ("EXECUTOR_JOB_MEMORY", "lots"),
+        ("EXECUTOR_RUNTIME", "shell"),
+        ("EXECUTOR_DOCKER_AUTH_CONFIG", "{\"auths\": hunter2}"),
+    ]);
+    let error = Config::load(&env).unwrap_err();
+    let text = error.to_string();
+    for expected in [
+        "EXECUTOR_FRONTEND_URL",
+        "invalid value \"\" for EXECUTOR_FRONTEND_PASSWORD: no value supplied",
+        "both EXECUTOR_QUEUE_NAME and EXECUTOR_QUEUE_NAMES are set",
+        "unknown queue \"nope\"",
+        "invalid duration \"soon\" for EXECUTOR_QUEUE_POLL_INTERVAL",
+        "invalid int \"many\" for EXECUTOR_MAXIMUM_NUM_JOBS",
+        "EXECUTOR_JOB_NUM_CPUS must be 1 or an even number",
+        "invalid size \"lots\" for EXECUTOR_JOB_MEMORY",
+        "EXECUTOR_RUNTIME \"shell\"",
+        "invalid EXECUTOR_DOCKER_AUTH_CONFIG",
+    ] {
+        assert!(text.contains(expected), "{expected} is missing in:\n{text}");
+    }
+    assert!(!text.contains("hunter2"), "a mistake must not show a password:\n{text}");
+}
+
+#[test]
+fn older_names_are_read_when_the_newer_are_unset() {
+    let mut env = minimal();
+    env.insert("EXECUTOR_FIRECRACKER_NUM_CPUS", "8");
+    env.insert("EXECUTOR_FIRECRACKER_MEMORY", "2G");
+    env.insert("EXECUTOR_JOB_MEMORY", "4G");
+    let config = Config::load(&env).unwrap();
+    assert_eq!((config.limits.vcpus, config.limits.memory_bytes), (8, 4 << 30));
+}
+
+#[test]
+fn plain_containers_are_refused_and_useless_settings_are_named() {
+    let mut env = minimal();
+    env.insert("EXECUTOR_USE_FIRECRACKER", "true");
+    env.insert("EXECUTOR_KEEP_WORKSPACES", "1");
+    let config = Config::load(&env).unwrap();
+    assert_eq!(config.warnings.len(), 1);
+    env.insert("EXECUTOR_USE_FIRECRACKER", "false");
+    assert!(Config::load(&env).unwrap_err().to_string().contains("plain containers"));
+}
+
+#[test]
+fn the_secret_is_never_printed() {
+    let config = Config::load(&minimal()).unwrap();
+    assert!(!format!("{config:?}").contains("s3cret"));
+}

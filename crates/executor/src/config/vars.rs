@@ -1,0 +1,110 @@
+//! Every environment variable, once. This table is the source of parsing defaults, of
+//! `executor run --help` and of the table in `docs/executor.md` (a test compares them).
+
+/// One variable.
+#[derive(Clone, Copy, Debug)]
+pub struct Var {
+    /// Name in the environment.
+    pub name: &'static str,
+    /// Value when unset; empty = none.
+    pub default: &'static str,
+    /// What it does, in one or two sentences.
+    pub help: &'static str,
+}
+
+macro_rules! vars {
+    ($($id:ident = $name:literal, $default:literal, $help:literal;)*) => {
+        $(#[doc = $help] pub const $id: Var = Var { name: $name, default: $default, help: $help };)*
+        /// All variables, in the order of the documentation.
+        pub const ALL: &[Var] = &[$($id),*];
+    };
+}
+
+vars! {
+    FRONTEND_URL = "EXECUTOR_FRONTEND_URL", "",
+        "Base URL of the instance, for example https://instance.example.com. Required.";
+    FRONTEND_PASSWORD = "EXECUTOR_FRONTEND_PASSWORD", "",
+        "The shared secret, `executors.accessToken` in the site configuration of the instance. Required.";
+    QUEUE_NAME = "EXECUTOR_QUEUE_NAME", "",
+        "The queue to take jobs from: batches, codeintel or jobs. Exactly one of this and EXECUTOR_QUEUE_NAMES is required.";
+    QUEUE_NAMES = "EXECUTOR_QUEUE_NAMES", "",
+        "Several queues, separated by commas.";
+    QUEUE_POLL_INTERVAL = "EXECUTOR_QUEUE_POLL_INTERVAL", "1s",
+        "Time between two questions for a job, where the instance does not hold the question open.";
+    HEARTBEAT_INTERVAL = "EXECUTOR_HEARTBEAT_INTERVAL", "5s",
+        "Time between two heartbeats, at most 20s: the instance gives a job to another executor after 25s of silence.";
+    MAXIMUM_NUM_JOBS = "EXECUTOR_MAXIMUM_NUM_JOBS", "1",
+        "Jobs that run at the same time.";
+    NUM_TOTAL_JOBS = "EXECUTOR_NUM_TOTAL_JOBS", "0",
+        "Exit with 0 after this many jobs; 0 = never.";
+    MAX_ACTIVE_TIME = "EXECUTOR_MAX_ACTIVE_TIME", "0",
+        "Take no more jobs after this time and exit with 0 when the running ones have ended; 0 = never.";
+    MAXIMUM_RUNTIME_PER_JOB = "EXECUTOR_MAXIMUM_RUNTIME_PER_JOB", "30m",
+        "Wall-time limit of a job, everything included.";
+    RUNTIME = "EXECUTOR_RUNTIME", "qemu",
+        "What isolates jobs. This version has qemu: one microVM per job, on KVM where it works, by software emulation otherwise.";
+    USE_FIRECRACKER = "EXECUTOR_USE_FIRECRACKER", "",
+        "Known to stock executors. true is the same as leaving it unset: jobs run in microVMs. false asks for plain containers, which this version does not have, and is refused.";
+    JOB_NUM_CPUS = "EXECUTOR_JOB_NUM_CPUS", "4",
+        "vCPUs of a job's microVM: 1 or an even number. EXECUTOR_FIRECRACKER_NUM_CPUS is read when it is unset.";
+    JOB_MEMORY = "EXECUTOR_JOB_MEMORY", "12G",
+        "Memory of a job's microVM. EXECUTOR_FIRECRACKER_MEMORY is read when it is unset.";
+    JOB_DISK_SPACE = "EXECUTOR_FIRECRACKER_DISK_SPACE", "20G",
+        "Disk of a job's microVM: what its steps may write.";
+    JOB_MAX_PROCESSES = "EXECUTOR_JOB_MAX_PROCESSES", "4096",
+        "Processes and threads that the steps of a job may have at one time.";
+    JOB_MAX_OUTPUT = "EXECUTOR_JOB_MAX_OUTPUT", "100M",
+        "Log output of a job; more ends it.";
+    BOOT_TIMEOUT = "EXECUTOR_BOOT_TIMEOUT", "2m",
+        "Time a microVM has to become ready.";
+    ACCELERATION = "EXECUTOR_ACCELERATION", "auto",
+        "auto boots a trial microVM to see whether KVM works, and emulates in software if not; kvm and tcg skip the trial.";
+    QEMU_BINARY = "EXECUTOR_QEMU_BINARY", "qemu-system-x86_64",
+        "QEMU, by path or by name in PATH.";
+    VM_PREFIX = "EXECUTOR_VM_PREFIX", "executor",
+        "Names of microVMs start with it. Executors on one machine need different prefixes or state directories.";
+    STATE_DIR = "EXECUTOR_STATE_DIR", "/var/lib/executor",
+        "Directory of everything the executor keeps: caches, the kernel, the folders of running jobs. One executor per directory.";
+    KERNEL_DIR = "EXECUTOR_KERNEL_DIR", "",
+        "Where `executor install vm-image` puts the kernel and initramfs; empty = `vm-image` in the state directory.";
+    IMAGE_CACHE_SIZE = "EXECUTOR_IMAGE_CACHE_SIZE", "50G",
+        "Hard limit for cached container images.";
+    REPOSITORY_CACHE_SIZE = "EXECUTOR_REPOSITORY_CACHE_SIZE", "50G",
+        "Limit for repository mirrors and checkouts together; the least recently used go first.";
+    CLEANUP_TASK_INTERVAL = "EXECUTOR_CLEANUP_TASK_INTERVAL", "1m",
+        "Time between two sweeps for what dead jobs left behind.";
+    DOCKER_AUTH_CONFIG = "EXECUTOR_DOCKER_AUTH_CONFIG", "",
+        "Registry credentials as JSON, {\"auths\":{\"<registry>\":{\"auth\":\"<base64 of user:password>\"}}}. A job that brings its own uses those.";
+    DOCKER_REGISTRY_MIRROR_URL = "EXECUTOR_DOCKER_REGISTRY_MIRROR_URL", "",
+        "Mirrors of Docker Hub, separated by commas, asked before it.";
+    SRC_CLI_IMAGE = "EXECUTOR_SRC_CLI_IMAGE", "",
+        "Image with the src program, in which `src` steps of stock instances run; without it such jobs are refused.";
+    LOG_LEVEL = "SRC_LOG_LEVEL", "info",
+        "dbug, info, warn, error or none; or a filter such as executor=debug,hyper=warn.";
+    LOG_FORMAT = "SRC_LOG_FORMAT", "condensed",
+        "condensed for people, json for machines.";
+}
+
+/// Read when the first is unset.
+pub const FALLBACKS: &[(&str, &str)] = &[
+    (JOB_NUM_CPUS.name, "EXECUTOR_FIRECRACKER_NUM_CPUS"),
+    (JOB_MEMORY.name, "EXECUTOR_FIRECRACKER_MEMORY"),
+];
+
+/// Known to stock executors and without effect here; setting one gives a warning with the reason.
+pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
+    ("EXECUTOR_FIRECRACKER_IMAGE", "microVMs start from the kernel of `executor install vm-image`"),
+    (
+        "EXECUTOR_FIRECRACKER_KERNEL_IMAGE",
+        "microVMs start from the kernel of `executor install vm-image`",
+    ),
+    ("EXECUTOR_FIRECRACKER_SANDBOX_IMAGE", "no container wraps the microVM"),
+    ("EXECUTOR_FIRECRACKER_BANDWIDTH_INGRESS", "jobs have no network"),
+    ("EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "jobs have no network"),
+    ("EXECUTOR_VM_STARTUP_SCRIPT_PATH", "the microVM has no system of its own to prepare"),
+    ("EXECUTOR_KEEP_WORKSPACES", "the disk of a job lives and dies with its microVM"),
+    ("EXECUTOR_DOCKER_HOST_MOUNT_PATH", "no container engine is used"),
+    ("EXECUTOR_DOCKER_ADD_HOST_GATEWAY", "no container engine is used"),
+    ("NODE_EXPORTER_URL", "metrics of the machine are not forwarded"),
+    ("DOCKER_REGISTRY_NODE_EXPORTER_URL", "metrics of the machine are not forwarded"),
+];
