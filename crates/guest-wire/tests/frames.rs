@@ -30,8 +30,7 @@ fn bulk_frame() -> impl Strategy<Value = BulkFrame> {
             .prop_map(|(stream, tag, data)| BulkFrame::Data { stream, tag, data }),
         any::<u32>().prop_map(|stream| BulkFrame::End { stream }),
         any::<(u32, u32)>().prop_map(|(stream, bytes)| BulkFrame::Credit { stream, bytes }),
-        (any::<u32>(), ".{0,80}")
-            .prop_map(|(stream, reason)| BulkFrame::Reset { stream, reason }),
+        (any::<u32>(), ".{0,80}").prop_map(|(stream, reason)| BulkFrame::Reset { stream, reason }),
     ]
 }
 

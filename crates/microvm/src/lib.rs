@@ -1,3 +1,29 @@
-//! See the crate's description in Cargo.toml.
+//! A [`VmSpec`] in, a running microVM out.
+//!
+//! ```text
+//! RunDirs (who owns what) ─► Vm::boot(spec) ─► vm.guest(): GuestClient ─► prepare, exec, collect …
+//!                                            └► vm.exited(): VmExit      └► gateway connections
+//! ```
+//!
+//! * [`kernel`] prepares kernel and initramfs once; [`accel`] finds out by a trial boot whether KVM works;
+//!   [`disk`] makes scratch disks; [`images`] makes read-only ones.
+//! * Everything a VM leaves on the host is in its run directory, and [`RunDirs`] removes what a dead
+//!   executor left behind.
+//! * The host never mounts a file system that a guest wrote.
 
+pub mod accel;
+pub mod disk;
+pub mod guest_client;
 pub mod images;
+pub mod kernel;
+mod run_dirs;
+mod spec;
+mod vm;
+
+pub use guest_client::{
+    Collect, CollectSpec, CollectedFile, Exec, ExecSpec, GatewayConn, GuestClient, GuestError,
+    OutputChunk, Stdio,
+};
+pub use run_dirs::{Reclaimed, RunDirs};
+pub use spec::{Accel, DISKS_MAX, Disk, HostLimits, SERIAL_MAX, SpecError, VmSpec, Vmm};
+pub use vm::{BootError, BootTimings, ExitReason, Vm, VmExit};

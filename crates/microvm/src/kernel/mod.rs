@@ -1,0 +1,99 @@
+//! The guest's kernel and initramfs, prepared once per machine.
+
+use std::path::{Path, PathBuf};
+
+/// Where a kernel comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KernelSource {
+    /// Debian's `linux-image-cloud-amd64`, by `apt-get download`; unpacked, not installed.
+    DebianPackage,
+    /// A folder with `linux-image-*-cloud-amd64*.deb`, for machines without internet.
+    Directory(PathBuf),
+    /// The operator's own: a bzImage or ELF vmlinux, and the `lib/modules/<version>` of it.
+    Files {
+        /// `vmlinuz` or `vmlinux`.
+        kernel: PathBuf,
+        /// Folder with the modules; `None` if all that is needed is built in.
+        modules: Option<PathBuf>,
+    },
+}
+
+/// A kernel that is ready to boot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InstalledKernel {
+    /// Uncompressed ELF.
+    pub vmlinux: PathBuf,
+    /// With this build's guest inside.
+    pub initramfs: PathBuf,
+    /// `uname -r` of the guest.
+    pub version: String,
+    /// Where it came from, for people.
+    pub origin: String,
+}
+
+/// What [`install`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Installation {
+    /// The kernel to boot.
+    pub kernel: InstalledKernel,
+    /// `false` if everything was there already.
+    pub changed: bool,
+}
+
+/// Why there is no kernel.
+#[derive(Debug, thiserror::Error)]
+pub enum KernelError {
+    /// Nothing is installed in this folder yet.
+    #[error("no kernel in {dir}: run `executor install vm-image`")]
+    NotInstalled {
+        /// The folder.
+        dir: PathBuf,
+    },
+    /// The host's file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// A program that is needed is missing or failed.
+    #[error("{program}: {message}")]
+    Program {
+        /// Which.
+        program: &'static str,
+        /// What it said, or how to get it.
+        message: String,
+    },
+    /// The source does not hold what is needed.
+    #[error("{path}: {problem}")]
+    Source {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// Prepares `dir` from `source`; `progress` is told each step in a few words. A second run is a no-op,
+/// an interrupted one is resumed. Blocking.
+///
+/// # Errors
+/// [`KernelError`].
+pub fn install(
+    dir: &Path,
+    source: &KernelSource,
+    progress: &mut dyn FnMut(&str),
+) -> Result<Installation, KernelError> {
+    let _ = (dir, source, progress);
+    todo!("lands next")
+}
+
+/// The installed kernel, checked; its initramfs is rebuilt if it holds another build's guest. Blocking.
+///
+/// # Errors
+/// [`KernelError::NotInstalled`] before the first [`install`].
+pub fn open(dir: &Path) -> Result<InstalledKernel, KernelError> {
+    let _ = dir;
+    todo!("lands next")
+}
