@@ -5,8 +5,10 @@
 //! printed. Nothing waits by sleeping: everything waits on a condition with a deadline ([`wait`]).
 
 pub mod http;
+pub mod images;
 pub mod postgres;
 pub mod processes;
 pub mod program;
 pub mod proxy;
+pub mod scripted;
 pub mod wait;
