@@ -4,11 +4,16 @@
 //! as test code should, and when a test fails its folder with all logs is kept and the end of each log is
 //! printed. Nothing waits by sleeping: everything waits on a condition with a deadline ([`wait`]).
 
+pub mod api;
+pub mod executor;
+pub mod folder;
 pub mod http;
 pub mod images;
+pub mod instance;
 pub mod postgres;
 pub mod processes;
 pub mod program;
 pub mod proxy;
 pub mod scripted;
 pub mod wait;
+pub mod world;

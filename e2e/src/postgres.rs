@@ -113,6 +113,6 @@ mod tests {
         assert_eq!(answer.trim(), "42");
         drop(postgres);
         assert!(!folder.exists());
-        assert!(crate::processes::naming(&folder).is_empty());
+        assert!(crate::processes::of(&folder).is_empty());
     }
 }

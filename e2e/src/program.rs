@@ -13,10 +13,9 @@ use nix::unistd::Pid;
 
 use crate::wait::until;
 
-/// The path of one of our programs, built from this checkout.
+/// The path of one of our programs: beside this test in the target folder, or in `EXECUTORS_BIN_DIR`.
 ///
-/// They are built once per test process unless `EXECUTORS_BIN_DIR` names a folder that has them; when they are
-/// current, that takes cargo about a second.
+/// Cargo does not build them for the tests of another crate: `./test` does so first.
 pub fn binary(name: &str) -> PathBuf {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(built_binaries).join(name)
