@@ -1,0 +1,5 @@
+//! Maintenance › Executors.
+
+mod view;
+
+pub use view::*;

@@ -1,0 +1,5 @@
+//! Jobs: list, form, page.
+
+mod view;
+
+pub use view::*;
