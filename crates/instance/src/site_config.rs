@@ -8,6 +8,7 @@ pub mod file;
 pub mod keys;
 pub mod parse;
 pub mod redact;
+mod rotate;
 pub mod schema;
 pub mod token;
 pub mod watch;
@@ -17,6 +18,7 @@ use serde::Deserialize;
 
 use crate::units::{Size, Span};
 pub use document::{Document, SaveError};
+pub use rotate::rotate;
 pub use token::{Secret, SharedToken};
 pub use watch::SiteConfigHandle;
 

@@ -18,6 +18,17 @@ use crate::units::{Size, Span};
 /// # Errors
 /// All problems at once; only a mistake of syntax hides those behind it.
 pub fn parse(text: &str) -> Result<SiteConfig, Problems> {
+    serde_json::from_value(values(text)?).map_err(|error| {
+        let message = format!("does not fit the settings of this version: {error}");
+        Problems(vec![Problem { line: 1, column: 1, path: String::new(), message }])
+    })
+}
+
+/// Reads and checks a whole file; the answer has the keys that are set, secrets included.
+///
+/// # Errors
+/// As [`parse`].
+pub fn values(text: &str) -> Result<Json, Problems> {
     let options = ParseOptions {
         allow_comments: true,
         allow_trailing_commas: true,
@@ -48,10 +59,7 @@ pub fn parse(text: &str) -> Result<SiteConfig, Problems> {
         check.problems.sort_by_key(|p| (p.line, p.column));
         return Err(Problems(check.problems));
     }
-    serde_json::from_value(json).map_err(|error| {
-        let message = format!("does not fit the settings of this version: {error}");
-        Problems(vec![Problem { line: 1, column: 1, path: String::new(), message }])
-    })
+    Ok(json)
 }
 
 /// The parser's messages start with a capital; ours are fragments.

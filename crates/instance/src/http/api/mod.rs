@@ -1,5 +1,7 @@
 //! The user API under `/api/v1`.
 
+pub mod types;
+
 use std::sync::Arc;
 
 use axum::Router;

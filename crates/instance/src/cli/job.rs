@@ -1,0 +1,45 @@
+//! `instance job …`: submit and watch jobs over the API.
+
+mod cancel;
+pub(crate) mod follow;
+mod list;
+mod logs;
+mod retry;
+mod show;
+mod submit;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// Submit jobs and look at them.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Submit a job file.
+    Submit(submit::Args),
+    /// List jobs, newest first.
+    List(list::Args),
+    /// Show one job.
+    Show(show::Args),
+    /// Print the log of a job.
+    Logs(logs::Args),
+    /// Stop a job.
+    Cancel(cancel::Args),
+    /// Run an ended job once more, as a new job.
+    Retry(retry::Args),
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// In the instance's words.
+pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
+    match command {
+        Command::Submit(args) => submit::run(args).await,
+        Command::List(args) => list::run(args).await,
+        Command::Show(args) => show::run(args).await,
+        Command::Logs(args) => logs::run(args).await,
+        Command::Cancel(args) => cancel::run(args).await,
+        Command::Retry(args) => retry::run(args).await,
+    }
+}
