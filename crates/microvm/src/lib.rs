@@ -16,6 +16,7 @@ pub mod disk;
 pub mod guest_client;
 pub mod images;
 pub mod kernel;
+pub mod net;
 mod run_dirs;
 mod spec;
 mod vm;
