@@ -1,0 +1,11 @@
+//! The real programs, real virtual machines, one story per test.
+
+mod executor_killed;
+mod instance_killed;
+mod limits;
+mod many_jobs;
+mod network_cut;
+mod operations;
+mod outcomes;
+mod quickstart;
+mod tokens;
