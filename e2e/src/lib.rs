@@ -5,6 +5,7 @@
 //! printed. Nothing waits by sleeping: everything waits on a condition with a deadline ([`wait`]).
 
 pub mod api;
+pub mod events;
 pub mod executor;
 pub mod folder;
 pub mod http;
