@@ -1,0 +1,106 @@
+//! Wake-ups between replicas, over LISTEN/NOTIFY.
+//!
+//! Sent after the commit by a task of its own, many topics in one notification: `NOTIFY` inside a
+//! transaction would make all commits of the database wait for each other. A lost notification costs
+//! a few seconds, see [`super`].
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use sqlx::AnyPool;
+use sqlx::postgres::PgListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::{Topic, Wake};
+
+const CHANNEL: &str = "executors_wake";
+/// PostgreSQL refuses payloads of 8000 bytes and more.
+const MAX_PAYLOAD: usize = 7900;
+const RECONNECT_AFTER: Duration = Duration::from_secs(1);
+
+/// The two tasks that carry topics out and in; they end when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Bridge {
+    outgoing: mpsc::UnboundedSender<String>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl Bridge {
+    pub(crate) fn start(url: &str, pool: AnyPool, wake: Wake) -> Self {
+        // Our own notifications come back to us; the origin lets us tell them apart.
+        let origin = uuid::Uuid::new_v4().simple().to_string();
+        let (outgoing, topics) = mpsc::unbounded_channel();
+        let sender = tokio::spawn(send_all(topics, pool, origin.clone()));
+        let receiver = tokio::spawn(receive_all(url.to_owned(), wake, origin));
+        Self { outgoing, tasks: [sender, receiver] }
+    }
+
+    pub(crate) fn send(&self, topic: &Topic) {
+        // Fails only while the store is being dropped.
+        let _ = self.outgoing.send(topic.to_line());
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+async fn send_all(mut topics: mpsc::UnboundedReceiver<String>, pool: AnyPool, origin: String) {
+    while let Some(first) = topics.recv().await {
+        let mut batch = BTreeSet::from([first]);
+        while let Ok(topic) = topics.try_recv() {
+            batch.insert(topic);
+        }
+        let mut payload = origin.clone();
+        for topic in batch {
+            if payload.len() + topic.len() >= MAX_PAYLOAD {
+                notify(&pool, &payload).await;
+                payload = origin.clone();
+            }
+            payload.push('\n');
+            payload.push_str(&topic);
+        }
+        notify(&pool, &payload).await;
+    }
+}
+
+async fn notify(pool: &AnyPool, payload: &str) {
+    let sent = sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)")
+        .bind(CHANNEL)
+        .bind(payload)
+        .execute(pool)
+        .await;
+    if let Err(error) = sent {
+        tracing::warn!(%error, "failed to wake other replicas; they look again by themselves");
+    }
+}
+
+async fn receive_all(url: String, wake: Wake, origin: String) {
+    loop {
+        if let Err(error) = receive(&url, &wake, &origin).await {
+            tracing::warn!(%error, "failed to listen for wake-ups of other replicas; trying again");
+        }
+        tokio::time::sleep(RECONNECT_AFTER).await;
+    }
+}
+
+async fn receive(url: &str, wake: &Wake, origin: &str) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect(url).await?;
+    listener.listen(CHANNEL).await?;
+    wake.bump_everything();
+    loop {
+        // `None` means that the connection was lost and made anew.
+        let Some(notification) = listener.try_recv().await? else {
+            wake.bump_everything();
+            continue;
+        };
+        let mut lines = notification.payload().lines();
+        if lines.next() == Some(origin) {
+            continue;
+        }
+        lines.filter_map(Topic::from_line).for_each(|topic| wake.bump(&topic));
+    }
+}
