@@ -88,7 +88,7 @@ async fn fill_backlog(system: &System) {
     match &system.postgres {
         Some(postgres) => {
             let sql = format!(
-                "INSERT INTO jobs SELECT (jsonb_populate_record(jobs, \
+                "INSERT INTO jobs OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(jobs, \
                  jsonb_build_object('id', jobs.id + n))).* \
                  FROM jobs, generate_series(1, {BACKLOG}) n WHERE id = {}; \
                  SELECT setval(pg_get_serial_sequence('jobs', 'id'), (SELECT max(id) FROM jobs)); ANALYZE jobs",
