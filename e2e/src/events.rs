@@ -27,7 +27,8 @@ impl Events {
     pub async fn follow(url: &str, token: &str, job: i64) -> Self {
         let request = client().get(format!("{url}/api/v1/jobs/{job}/logs"));
         let request = request.header("Authorization", format!("token {token}"));
-        let request = request.header("Accept", "text/event-stream").timeout(Duration::from_secs(600));
+        let request =
+            request.header("Accept", "text/event-stream").timeout(Duration::from_secs(600));
         let response = request.send().await.expect("the instance answers");
         assert!(response.status().is_success(), "{}", response.status());
         Self { response, unread: String::new() }
