@@ -25,6 +25,8 @@ pub struct Options {
 
 /// One process of the instance. Lasting state is in `store` and `data_dir` only; the rest can be lost.
 pub struct App {
+    /// The database.
+    pub store: store::Store,
     /// The site configuration, always current.
     pub config: SiteConfigHandle,
     /// The data folder.
@@ -52,10 +54,15 @@ impl App {
     pub async fn open(options: Options) -> anyhow::Result<Self> {
         let data_dir = options.data_dir;
         make_private(&data_dir).with_context(|| format!("data folder {}", data_dir.display()))?;
+        let url = options
+            .database_url
+            .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("instance.db").display()));
+        let store = store::Store::open(&url).await?;
         let config = SiteConfigHandle::open(&data_dir)?;
         let blobs = Blobs::open(data_dir.join("blobs")).context("blob folder")?;
         let git = Mirrors::open(data_dir.join("repos")).context("repository folder")?;
         Ok(Self {
+            store,
             config,
             blobs,
             metrics: Metrics::new(),
