@@ -13,6 +13,7 @@ pub mod job_file;
 pub mod loops;
 pub mod metrics;
 pub mod problems;
+pub mod registry;
 pub mod serve;
 pub mod site_config;
 pub mod ui;

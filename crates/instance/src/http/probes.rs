@@ -19,6 +19,10 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     if app.closing.is_cancelled() {
         return Err(Error::Unavailable("shutting down".to_owned()));
     }
+    app.store.ping().await.map_err(|error| {
+        tracing::warn!(%error, "not ready");
+        Error::Unavailable("the database does not answer".to_owned())
+    })?;
     Ok("ok\n")
 }
 
