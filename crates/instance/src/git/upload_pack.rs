@@ -58,7 +58,8 @@ impl Mirrors {
         repository: i64,
         protocol: Option<&str>,
     ) -> Result<Output, UploadPackError> {
-        let (child, permit) = self.start(repository, protocol, &["--http-backend-info-refs"]).await?;
+        let (child, permit) =
+            self.start(repository, protocol, &["--http-backend-info-refs"]).await?;
         let head = Bytes::from_static(b"001e# service=git-upload-pack\n0000");
         Ok(Output::new(child, permit, None, Some(head)))
     }

@@ -71,7 +71,10 @@ impl Archive {
     }
 
     /// The bytes of a member; `None` when there is none.
-    pub(super) fn open_member(&mut self, name: &str) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
+    pub(super) fn open_member(
+        &mut self,
+        name: &str,
+    ) -> io::Result<Option<Box<dyn Read + Send + '_>>> {
         let Some(name) = clean(Path::new(name)) else { return Ok(None) };
         match self {
             Self::Folder(root) => match File::open(root.join(name)) {

@@ -64,11 +64,10 @@ pub(super) async fn import(
     archive: &mut Archive,
     name: &ImageName,
 ) -> Result<String, ImportError> {
-    let malformed = |what: &str, problem: String| ImportError::Malformed {
-        what: what.to_owned(),
-        problem,
-    };
-    let bytes = archive.read("manifest.json")?.ok_or(ImportError::Missing("manifest.json".into()))?;
+    let malformed =
+        |what: &str, problem: String| ImportError::Malformed { what: what.to_owned(), problem };
+    let bytes =
+        archive.read("manifest.json")?.ok_or(ImportError::Missing("manifest.json".into()))?;
     let mut saved: Vec<Saved> =
         serde_json::from_slice(&bytes).map_err(|e| malformed("manifest.json", e.to_string()))?;
     if saved.len() > 1 {
@@ -81,9 +80,8 @@ pub(super) async fn import(
         }
     }
     let saved = saved.pop().ok_or(ImportError::Missing("an image in manifest.json".into()))?;
-    let text = archive
-        .read(&saved.config)?
-        .ok_or_else(|| ImportError::Missing(saved.config.clone()))?;
+    let text =
+        archive.read(&saved.config)?.ok_or_else(|| ImportError::Missing(saved.config.clone()))?;
     let config: Config =
         serde_json::from_slice(&text).map_err(|e| malformed(&saved.config, e.to_string()))?;
     if config.rootfs.diff_ids.len() != saved.layers.len() {

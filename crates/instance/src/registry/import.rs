@@ -186,10 +186,9 @@ impl Importer<'_> {
 
 fn check(expected: Option<&str>, found: &str) -> Result<(), ImportError> {
     match expected {
-        Some(expected) if sha256_of(expected) != sha256_of(found) => Err(ImportError::Digest {
-            expected: expected.to_owned(),
-            found: found.to_owned(),
-        }),
+        Some(expected) if sha256_of(expected) != sha256_of(found) => {
+            Err(ImportError::Digest { expected: expected.to_owned(), found: found.to_owned() })
+        }
         _ => Ok(()),
     }
 }

@@ -16,7 +16,10 @@ pub(super) fn is_rootfs(top: &[String]) -> bool {
 }
 
 /// Stores the tar as it is and makes configuration and manifest for it; answers the manifest's digest.
-pub(super) async fn import(importer: &mut Importer<'_>, path: &Path) -> Result<String, ImportError> {
+pub(super) async fn import(
+    importer: &mut Importer<'_>,
+    path: &Path,
+) -> Result<String, ImportError> {
     let gzip = is_gzip(path)?;
     let kind = if gzip { media::LAYER_GZIP } else { media::LAYER };
     let (digest, size) = importer.blob(File::open(path)?, kind, None, None).await?;

@@ -12,8 +12,7 @@ use crate::site_config::SharedToken;
 /// Why a request is refused; the answer is complete.
 pub(super) type Refused = Box<Response>;
 
-const NO_TOKEN: &str =
-    "no token value in the HTTP Authorization request header (recommended) or basic auth (deprecated)";
+const NO_TOKEN: &str = "no token value in the HTTP Authorization request header (recommended) or basic auth (deprecated)";
 const NO_JOB_TOKEN: &str = "no token value in the HTTP Authorization request header";
 const NOT_CONFIGURED: &str = "Executors are not configured on this instance";
 
@@ -158,8 +157,9 @@ fn split<'a>(
     let [scheme, token] = parts[..] else {
         let forms: Vec<String> = schemes.iter().map(|s| format!("`{s} \"TOKEN\"`")).collect();
         let forms = forms.join(" or ");
-        let message =
-            format!("HTTP Authorization request header value must be of the following form: {forms}");
+        let message = format!(
+            "HTTP Authorization request header value must be of the following form: {forms}"
+        );
         return refuse(StatusCode::UNAUTHORIZED, &message);
     };
     let Some(scheme) = schemes.iter().find(|s| **s == scheme) else {

@@ -97,8 +97,7 @@ fn open(
     let version = if extensions.is_empty() {
         job_version(&request.version).map_err(|InvalidVersion| {
             let version = &request.version;
-            let message =
-                format!("failed to check version {version:?}: Invalid Semantic Version");
+            let message = format!("failed to check version {version:?}: Invalid Semantic Version");
             Box::new(handler_error(&message))
         })?
     } else {
@@ -155,12 +154,8 @@ async fn take(
     tokio::spawn(async move {
         let shares = multi.then(|| shares(&app.config.current().multiqueue));
         let now = app.clock.now_ms();
-        let request = ClaimRequest {
-            queues: &queues,
-            executor: &executor,
-            shares: shares.as_deref(),
-            now,
-        };
+        let request =
+            ClaimRequest { queues: &queues, executor: &executor, shares: shares.as_deref(), now };
         let claimed = app.store.claim(&request).await;
         if let Err(Ok(Some(claim))) = send.send(claimed) {
             tracing::info!(job.id = claim.job.id, executor, "executor left, job goes back");

@@ -24,8 +24,7 @@ pub(super) fn grant(response: &mut Response, extensions: Extensions) {
     if extensions.is_empty() {
         return;
     }
-    let value = HeaderValue::from_str(&extensions.to_string())
-        .expect("extension names are ASCII");
+    let value = HeaderValue::from_str(&extensions.to_string()).expect("extension names are ASCII");
     response.headers_mut().insert(HeaderName::from_static("x-executor-extensions"), value);
 }
 

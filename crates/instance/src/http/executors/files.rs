@@ -48,11 +48,7 @@ pub(super) async fn get(
     }
 }
 
-async fn read(
-    app: &App,
-    spec: &str,
-    file: &str,
-) -> anyhow::Result<Option<(tokio::fs::File, u64)>> {
+async fn read(app: &App, spec: &str, file: &str) -> anyhow::Result<Option<(tokio::fs::File, u64)>> {
     let Some(row) = app.store.workspace_file(file).await? else { return Ok(None) };
     if row.spec_id != spec {
         return Ok(None);

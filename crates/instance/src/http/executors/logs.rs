@@ -33,7 +33,8 @@ pub(super) async fn add(
     body: Bytes,
 ) -> Response {
     let result = async {
-        let (caller, request) = lease::open::<LogEntryRequest>(&app, queue, &headers, &body).await?;
+        let (caller, request) =
+            lease::open::<LogEntryRequest>(&app, queue, &headers, &body).await?;
         let Some(lease) = lease::of(&caller, queue, request.job_id, &request.executor_name) else {
             return Ok(handler_error("unknown job"));
         };
@@ -57,7 +58,8 @@ pub(super) async fn update(
     body: Bytes,
 ) -> Response {
     let result = async {
-        let (caller, request) = lease::open::<LogEntryRequest>(&app, queue, &headers, &body).await?;
+        let (caller, request) =
+            lease::open::<LogEntryRequest>(&app, queue, &headers, &body).await?;
         let Some(lease) = lease::of(&caller, queue, request.job_id, &request.executor_name) else {
             return Ok(handler_error("unknown job"));
         };
@@ -176,8 +178,7 @@ async fn room(
             .map_err(|error| Box::new(store_error("LogEntries", &error)))?,
         auth::JobCaller::Shared => Vec::new(),
     };
-    let others: u64 =
-        entries.iter().filter(|e| Some(e.entry_id) != entry).map(|e| e.stored).sum();
+    let others: u64 = entries.iter().filter(|e| Some(e.entry_id) != entry).map(|e| e.stored).sum();
     if entry.is_none() && entries.len() >= MAX_ENTRIES {
         let message = format!("a job has at most {MAX_ENTRIES} log entries");
         return Err(Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, &message)));

@@ -59,9 +59,7 @@ async fn mark(
     let result = async {
         let (caller, mut request) =
             lease::open::<MarkRequest>(&app, queue, &headers, &body).await?;
-        let Some(lease) =
-            lease::of(&caller, queue, request.job_id, &request.executor_name)
-        else {
+        let Some(lease) = lease::of(&caller, queue, request.job_id, &request.executor_name) else {
             return Ok(not_found_null());
         };
         let message = cut(std::mem::take(&mut request.error_message));

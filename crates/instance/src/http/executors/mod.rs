@@ -120,9 +120,7 @@ where
     H: Handler<T, Arc<App>>,
     T: 'static,
 {
-    router
-        .route(path, on(methods, handler))
-        .route(&format!("{path}/"), on(methods, slash::handler))
+    router.route(path, on(methods, handler)).route(&format!("{path}/"), on(methods, slash::handler))
 }
 
 /// `GET /.executors/test/auth`

@@ -61,7 +61,8 @@ pub(super) async fn result(
             return Ok(handler_error("unknown job"));
         };
         let now = app.clock.now_ms();
-        let put = app.store.put_result(&lease, &report.kind, &report.name, &report.value, now).await;
+        let put =
+            app.store.put_result(&lease, &report.kind, &report.name, &report.value, now).await;
         Ok(match put {
             Ok(()) => no_content(),
             Err(store::Error::UnknownJob) => handler_error("unknown job"),

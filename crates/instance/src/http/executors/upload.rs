@@ -120,7 +120,8 @@ async fn go_on(
         }
         return Ok(no_content());
     }
-    let message = "unprocessable request: missing expected query arguments (uploadId, index, or done)";
+    let message =
+        "unprocessable request: missing expected query arguments (uploadId, index, or done)";
     refuse(StatusCode::BAD_REQUEST, message)
 }
 

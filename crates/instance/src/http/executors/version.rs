@@ -52,8 +52,8 @@ fn build_day(version: &str) -> Option<&str> {
         hash
     };
     let rest = rest.strip_prefix('-').unwrap_or(rest);
-    let is_hash = rest.len() >= 7
-        && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
+    let is_hash =
+        rest.len() >= 7 && rest.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit());
     let has_number = digits.ends_with(|c: char| c.is_ascii_digit());
     (is_day && is_hash && has_number).then_some(day)
 }

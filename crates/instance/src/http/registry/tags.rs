@@ -21,8 +21,7 @@ pub(super) struct Page {
 /// `GET /v2/{name}/tags/list`
 pub(super) async fn list(app: &App, name: &str, page: &Page) -> Result<Response, Error> {
     let all = app.store.image_tags().await?;
-    let mut tags: Vec<String> =
-        all.into_iter().filter(|t| t.name == name).map(|t| t.tag).collect();
+    let mut tags: Vec<String> = all.into_iter().filter(|t| t.name == name).map(|t| t.tag).collect();
     if tags.is_empty() {
         return Err(Error::not_found(Code::NameUnknown, format!("no image is called {name}")));
     }
