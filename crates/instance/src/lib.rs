@@ -3,6 +3,7 @@
 //! Everything lasting is in the database or the data folder; the process itself holds nothing that
 //! another replica would miss. All routes are on one page: [`http::router`].
 
+pub mod accounts;
 pub mod app;
 pub mod blobs;
 pub mod cli;

@@ -1,6 +1,7 @@
 //! Every route of the instance on one page, and what wraps them all.
 
 pub mod api;
+pub mod auth;
 pub mod error;
 pub mod executors;
 mod observe;
