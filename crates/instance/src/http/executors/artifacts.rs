@@ -44,7 +44,11 @@ pub(super) async fn put(
         room(&app, &caller, &path).await?;
         let limit = app.config.current().max_artifact.0;
         let writer = receive(&app.blobs, request.into_body(), limit).await?;
-        let (key, now) = (BlobKey::unique("artifacts"), app.clock.now_ms());
+        let owner = match &caller {
+            auth::JobCaller::Job(token) => format!("{job}-{}", token.attempt),
+            auth::JobCaller::Shared => format!("{job}-any"),
+        };
+        let (key, now) = (BlobKey::unique("artifacts", &owner), app.clock.now_ms());
         let written = writer.publish(&key).await.map_err(|e| broken(&e))?;
         let artifact = Artifact {
             path,

@@ -77,7 +77,7 @@ pub fn router() -> Router<Arc<App>> {
     router = strict(router, "/lsif/upload", POST, upload::post);
     router = strict(router, "/scip/upload", POST, upload::post);
     router = strict(router, "/scip/upload", MethodFilter::HEAD, upload::head);
-    router = router.route("/git/{*rest}", any(git::serve).layer(DefaultBodyLimit::disable()));
+    router = router.route("/git/{*rest}", any(git::serve));
     Router::new()
         .nest("/.executors", router.fallback(not_found))
         .route("/.api/src-cli/version", get(src_cli_version))

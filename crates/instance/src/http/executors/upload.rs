@@ -85,8 +85,9 @@ async fn begin(
         let id = app.store.create_upload(&new, now).await.map_err(failed)?;
         return Ok(accepted(id));
     }
-    let part = store_part(app, request, 0).await?;
+    // An upload that ends here stays `uploading` and goes with the retention.
     let id = app.store.create_upload(&new, now).await.map_err(failed)?;
+    let part = store_part(app, request, id, 0).await?;
     record(app, id, &part).await?;
     app.store.finish_upload(id, now).await.map_err(failed)?;
     Ok(accepted(id))
@@ -107,7 +108,7 @@ async fn go_on(
             let message = format!("index {} is not below the {parts} parts", wanted.index);
             return refuse(StatusCode::BAD_REQUEST, &message);
         }
-        let part = store_part(app, request, index).await?;
+        let part = store_part(app, request, upload.id, index).await?;
         record(app, upload.id, &part).await?;
         return Ok(no_content());
     }
@@ -175,10 +176,15 @@ fn new_upload(
     })
 }
 
-async fn store_part(app: &App, request: Request, part: i64) -> Result<UploadPart, Refused> {
+async fn store_part(
+    app: &App,
+    request: Request,
+    upload: i64,
+    part: i64,
+) -> Result<UploadPart, Refused> {
     let limit = app.config.current().max_upload.0;
     let writer = receive(&app.blobs, request.into_body(), limit).await?;
-    let key = BlobKey::unique("uploads");
+    let key = BlobKey::unique("uploads", &upload.to_string());
     let written = writer.publish(&key).await.map_err(|e| broken(&e))?;
     let size = i64::try_from(written.size).unwrap_or(i64::MAX);
     Ok(UploadPart { part, size, blob_key: key.as_str().to_owned() })
