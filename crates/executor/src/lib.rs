@@ -7,6 +7,16 @@
 //! Architecture invariants: secrets are in headers only, never in arguments, files or texts; nothing
 //! a job made is opened by the host's kernel; nothing is built as a shell string on the host.
 
+pub mod agent;
 pub mod client;
+pub mod clock;
 pub mod config;
+pub mod gateway;
+pub mod git;
+pub mod job;
 pub mod logs;
+pub mod metrics;
+pub mod runtime;
+pub mod state;
+pub mod status;
+pub mod telemetry;

@@ -1,3 +1,9 @@
-//! The agent: takes jobs from an instance and runs each in its own microVM.
+//! The program `executor`.
 
-fn main() {}
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::main()
+}

@@ -5,12 +5,14 @@ use std::time::Duration;
 use http::StatusCode;
 use protocol::ext::Extensions;
 use protocol::heartbeat::HeartbeatRequest;
-use protocol::{DequeueRequest, HeartbeatResponse, Job, JobIdsByQueue, WireId, headers, routes};
+use protocol::{
+    DecodeError, DequeueRequest, HeartbeatResponse, Job, JobIdsByQueue, WireId, headers, routes,
+};
 use reqwest::{RequestBuilder, Response};
 
 use super::http_call::{self, Attempts, read_limited};
 use super::{ANSWER_TIMEOUT, Client, ClientError, JOB_FORMAT_VERSION};
-use crate::config::Queues;
+use crate::config::{Queues, Secret};
 
 /// Largest job document: files of a job travel in it as base64.
 const JOB_LIMIT: usize = 256 << 20;
@@ -55,12 +57,34 @@ pub struct Capacity {
 }
 
 /// An answer to a heartbeat.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Beat {
-    /// The answer; `None` from instances that answer 204 or in a form that says nothing about jobs.
-    pub answer: Option<HeartbeatResponse>,
+    /// The jobs that the instance counts as ours; `None` when it said nothing about them.
+    pub known: Option<Vec<WireId>>,
+    /// The jobs it wants cancelled.
+    pub cancel: Vec<WireId>,
+    /// The site admin asks to drain, or not any more; `None` from stock instances.
+    pub drain: Option<bool>,
     /// The instance held the request open.
     pub held: bool,
+}
+
+/// Why there is no job.
+#[derive(Debug, thiserror::Error)]
+pub enum DequeueError {
+    /// The call failed.
+    #[error(transparent)]
+    Call(#[from] ClientError),
+    /// A job is ours now, but its document cannot be read.
+    #[error("job {job} cannot be read: {reason}")]
+    Unreadable {
+        /// The job.
+        job: JobRef,
+        /// Its token, to report the failure.
+        token: Secret,
+        /// What is wrong.
+        reason: String,
+    },
 }
 
 fn queue_route(queues: &Queues, verb: &str) -> String {
@@ -112,14 +136,13 @@ impl Client {
     /// Asks for a job; held open for `wait` where the instance offers that.
     ///
     /// # Errors
-    /// Any failure. A job whose document cannot be read is reported as [`ClientError::Answer`]; the
-    /// instance gives it to someone else after its heartbeat time-out.
+    /// See [`DequeueError`].
     pub async fn dequeue(
         &self,
         queues: &Queues,
         capacity: &Capacity,
         wait: Duration,
-    ) -> Result<Option<Dequeued>, ClientError> {
+    ) -> Result<Option<Dequeued>, DequeueError> {
         let mut body = DequeueRequest {
             executor_name: self.executor_name().to_owned(),
             version: JOB_FORMAT_VERSION.to_owned(),
@@ -150,17 +173,8 @@ impl Client {
             return Ok(None);
         }
         let body = read_limited("dequeue", response, JOB_LIMIT).await?;
-        let job = Job::decode(&body).map_err(|error| ClientError::Answer {
-            endpoint: "dequeue".to_owned(),
-            reason: error.to_string(),
-        })?;
-        let queue = match queues {
-            Queues::One(name) if job.queue.is_empty() => name.clone(),
-            Queues::Many(names) if job.queue.is_empty() => {
-                names.first().cloned().unwrap_or_default()
-            }
-            _ => job.queue.clone(),
-        };
+        let job = Job::decode(&body).map_err(|error| unreadable(queues, &body, &error))?;
+        let queue = queue_of(queues, &job.queue);
         Ok(Some(Dequeued { job, queue, extensions }))
     }
 
@@ -192,13 +206,15 @@ impl Client {
             }
         };
         let response = http_call::send("heartbeat", Attempts::One, build).await?;
-        self.note_extensions(&response);
+        let granted = self.note_extensions(&response);
         let held = response.headers().contains_key(headers::PREFERENCE_APPLIED);
         if response.status() == StatusCode::NO_CONTENT {
-            return Ok(Beat { answer: None, held });
+            return Ok(Beat { held, ..Beat::default() });
         }
         let body = read_limited("heartbeat", response, HEARTBEAT_LIMIT).await?;
-        Ok(Beat { answer: parse_answer(&body)?, held })
+        let answer = parse_answer(&body)?;
+        let drain = (!granted.is_empty()).then_some(answer.drain).flatten();
+        Ok(Beat { held, drain, ..answer })
     }
 
     /// The self-test: is the instance there, and the secret right? Answers the instance's clock, if
@@ -249,16 +265,52 @@ fn beat_body(queues: &Queues, running: &[JobRef], telemetry: HeartbeatRequest) -
 }
 
 /// The object form; the bare array of very old instances is ambiguous (first unknown, later known
-/// ids) and therefore read as "nothing said".
-fn parse_answer(body: &[u8]) -> Result<Option<HeartbeatResponse>, ClientError> {
+/// ids) and therefore read as "nothing said", as is an object without the field.
+fn parse_answer(body: &[u8]) -> Result<Beat, ClientError> {
     let unreadable = |error: serde_json::Error| ClientError::Answer {
         endpoint: "heartbeat".to_owned(),
         reason: error.to_string(),
     };
     let value: serde_json::Value = serde_json::from_slice(body).map_err(unreadable)?;
-    match value {
-        serde_json::Value::Object(_) => serde_json::from_value(value).map(Some).map_err(unreadable),
-        _ => Ok(None),
+    let Some(object) = value.as_object() else { return Ok(Beat::default()) };
+    let says_known = object.keys().any(|key| key.eq_ignore_ascii_case("knownIds"));
+    let answer: HeartbeatResponse = serde_json::from_value(value).map_err(unreadable)?;
+    Ok(Beat {
+        known: says_known.then(|| answer.known_ids.unwrap_or_default()),
+        cancel: answer.cancel_ids.unwrap_or_default(),
+        drain: Some(answer.drain),
+        held: false,
+    })
+}
+
+fn queue_of(queues: &Queues, named: &str) -> String {
+    match queues {
+        _ if !named.is_empty() => named.to_owned(),
+        Queues::One(name) => name.clone(),
+        Queues::Many(names) => names.first().cloned().unwrap_or_default(),
+    }
+}
+
+/// Saves what is needed to report that a job's document cannot be read.
+fn unreadable(queues: &Queues, body: &[u8], error: &DecodeError) -> DequeueError {
+    #[derive(Default, serde::Deserialize)]
+    #[serde(default)]
+    struct Lease {
+        id: i64,
+        token: Option<String>,
+        queue: Option<String>,
+    }
+    let reason = error.to_string();
+    match serde_json::from_slice::<Lease>(body) {
+        Ok(lease) if lease.id != 0 => DequeueError::Unreadable {
+            job: JobRef {
+                queue: queue_of(queues, lease.queue.as_deref().unwrap_or_default()),
+                id: lease.id,
+            },
+            token: Secret::new(lease.token.unwrap_or_default()),
+            reason,
+        },
+        _ => DequeueError::Call(ClientError::Answer { endpoint: "dequeue".to_owned(), reason }),
     }
 }
 
@@ -292,9 +344,25 @@ mod tests {
 
     #[test]
     fn an_answer_that_is_no_object_says_nothing_about_jobs() {
-        assert_eq!(parse_answer(b"[1,2]").unwrap(), None);
-        assert_eq!(parse_answer(b"null").unwrap(), None);
+        assert_eq!(parse_answer(b"[1,2]").unwrap(), Beat::default());
+        assert_eq!(parse_answer(b"null").unwrap(), Beat::default());
+        assert_eq!(parse_answer(b"{}").unwrap().known, None);
         assert!(parse_answer(b"<html>").is_err());
-        assert!(parse_answer(br#"{"knownIds":null,"cancelIds":null}"#).unwrap().is_some());
+        let idle = parse_answer(br#"{"knownIds":null,"cancelIds":null}"#).unwrap();
+        assert_eq!(idle.known, Some(Vec::new()));
+    }
+
+    #[test]
+    fn of_an_unreadable_job_the_lease_is_saved() {
+        let queues = Queues::One("jobs".into());
+        let body = br#"{"version":2,"id":7,"token":"t","files":{"a":{"content":"!"}}}"#;
+        let error = Job::decode(body).unwrap_err();
+        match unreadable(&queues, body, &error) {
+            DequeueError::Unreadable { job, token, reason } => {
+                assert_eq!((job.id, job.queue.as_str(), token.expose()), (7, "jobs", "t"));
+                assert!(reason.contains("\"a\""), "{reason}");
+            }
+            other => panic!("{other}"),
+        }
     }
 }

@@ -288,17 +288,26 @@ fn qemu(reader: &mut Reader, state_dir: &std::path::Path) -> QemuConfig {
         reader.mistake(format!("EXECUTOR_ACCELERATION {acceleration:?} must be auto, kvm or tcg"));
         Acceleration::Auto
     });
-    let kernel_dir = match reader.text(&vars::KERNEL_DIR) {
-        unset if unset.is_empty() => state_dir.join("vm-image"),
-        dir => PathBuf::from(dir),
-    };
     QemuConfig {
         binary: PathBuf::from(reader.text(&vars::QEMU_BINARY)),
         acceleration,
-        kernel_dir,
+        kernel_dir: kernel_dir_in(reader, state_dir),
         vm_prefix,
         boot_timeout: reader.duration(&vars::BOOT_TIMEOUT),
     }
+}
+
+fn kernel_dir_in(reader: &Reader, state_dir: &std::path::Path) -> PathBuf {
+    match reader.text(&vars::KERNEL_DIR) {
+        unset if unset.is_empty() => state_dir.join("vm-image"),
+        dir => PathBuf::from(dir),
+    }
+}
+
+/// Where kernel and initramfs are, for commands that need nothing else of the configuration.
+pub fn kernel_dir(source: &dyn Source) -> PathBuf {
+    let reader = Reader::new(source);
+    kernel_dir_in(&reader, &PathBuf::from(reader.text(&vars::STATE_DIR)))
 }
 
 fn docker_auth(reader: &mut Reader) -> DockerAuthConfig {

@@ -123,7 +123,7 @@ impl Spool {
             number,
             key: key.to_owned(),
             command,
-            start_time: jiff::Timestamp::now().to_string(),
+            start_time: crate::clock::now().to_string(),
             path: self.dir.join(format!("{number}.log")),
             length: AtomicU64::new(0),
             end: OnceLock::new(),

@@ -130,15 +130,7 @@ pub struct Image {
 
 /// While one exists its image is not evicted.
 #[derive(Clone)]
-pub struct ImageGuard {
-    _keeps: std::sync::Arc<dyn std::any::Any + Send + Sync>,
-}
-
-impl ImageGuard {
-    pub(super) fn new(keeps: impl std::any::Any + Send + Sync) -> Self {
-        Self { _keeps: std::sync::Arc::new(keeps) }
-    }
-}
+pub struct ImageGuard(pub(super) std::sync::Arc<dyn std::any::Any + Send + Sync>);
 
 impl fmt::Debug for ImageGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

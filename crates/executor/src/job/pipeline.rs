@@ -1,0 +1,231 @@
+//! The work of a job, phase after phase. It can be dropped at any point: what must be tidied up is
+//! owned by the caller.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use microvm::guest_client::FailureKind;
+use microvm::images::Image;
+use microvm::{ExitReason, GuestError, VmExit};
+use protocol::{FailureReason, Job, Phase};
+use tokio::sync::OnceCell;
+use tokio::task::AbortHandle;
+
+use super::failure::Failure;
+use super::phases::Phases;
+use super::plan::Plan;
+use super::runner::Tools;
+use super::{collect, files, images, steps};
+use crate::client::JobClient;
+use crate::gateway::Gateway;
+use crate::git::Workspace;
+use crate::logs::JobLog;
+use crate::metrics::Metrics;
+use crate::runtime::{Machine, MachineSpec, StartError};
+
+/// Time to learn how a machine ended, once its guest is gone.
+const EXIT_WAIT: Duration = Duration::from_secs(3);
+/// Console lines that go into a message.
+const CONSOLE_LINES: usize = 12;
+
+/// What the work of one job needs.
+pub(super) struct Pipeline<'a> {
+    pub(super) job: &'a Arc<Job>,
+    pub(super) plan: &'a Plan,
+    pub(super) client: &'a JobClient,
+    pub(super) log: &'a JobLog,
+    pub(super) phases: &'a Phases<'a>,
+    pub(super) tools: &'a Tools,
+    pub(super) metrics: &'a Metrics,
+    /// The instance takes artifacts.
+    pub(super) results: bool,
+    /// Set as soon as there is a machine.
+    pub(super) machine: &'a OnceCell<Machine>,
+    pub(super) machine_name: &'a str,
+}
+
+impl Pipeline<'_> {
+    /// All of it.
+    pub(super) async fn run(&self) -> Result<(), Failure> {
+        self.phases.enter(Phase::Preparing);
+        let (images, workspace) = tokio::try_join!(self.images(), self.workspace())?;
+        self.phases.enter(Phase::Booting);
+        let machine = self.boot(&images, workspace.as_ref()).await?;
+        let _gateway = self.open_gateway(machine);
+        self.phases.enter(Phase::Running);
+        let result = self.explain(machine, self.run_steps(machine, &images).await).await;
+        // The report of a failed test run is what people look for.
+        let worth_collecting =
+            result.as_ref().err().is_none_or(|failure| failure.reason == FailureReason::StepFailed);
+        if !worth_collecting || !self.results || self.plan.artifacts.is_empty() {
+            return result;
+        }
+        self.phases.enter(Phase::Collecting);
+        let collected = self.collect(machine).await;
+        result.and(self.explain(machine, collected).await)
+    }
+
+    async fn images(&self) -> Result<Vec<Image>, Failure> {
+        let (store, config) = (&self.tools.images, &self.tools.config);
+        images::fetch(store, &self.plan.images, self.job, config, self.client, self.log).await
+    }
+
+    async fn workspace(&self) -> Result<Option<Workspace>, Failure> {
+        let Some(request) = &self.plan.checkout else { return Ok(None) };
+        let workspace = self.tools.repositories.workspace(request, self.client, self.log).await;
+        Ok(Some(workspace?))
+    }
+
+    async fn boot(
+        &self,
+        images: &[Image],
+        workspace: Option<&Workspace>,
+    ) -> Result<&Machine, Failure> {
+        let resources = &self.plan.resources;
+        let spec = MachineSpec {
+            name: self.machine_name.to_owned(),
+            vcpus: resources.vcpus,
+            memory_mib: resources.memory_mib,
+            disk_mib: resources.disk_mib,
+            max_processes: resources.max_processes,
+            images: images.iter().map(|image| image.squashfs.clone()).collect(),
+            workspace: workspace.map(|workspace| workspace.squashfs.clone()),
+        };
+        let mut entry = self.log.entry("setup.vm.start", None)?;
+        entry.note(&format!(
+            "{} ({}), {} vCPUs, {} MiB of memory, {} MiB of disk",
+            self.tools.runtime.name(),
+            self.tools.runtime.acceleration(),
+            spec.vcpus,
+            spec.memory_mib,
+            spec.disk_mib
+        ))?;
+        match self.tools.runtime.start(spec, self.metrics.vm_running()).await {
+            Ok(machine) => {
+                entry.note(&machine.boot_report())?;
+                entry.close(0);
+                Ok(self.machine.get_or_init(|| async { machine }).await)
+            }
+            Err(error) => {
+                entry.note(&error.to_string())?;
+                entry.close(1);
+                Err(start_failure(&error))
+            }
+        }
+    }
+
+    fn open_gateway(&self, machine: &Machine) -> AbortOnDrop {
+        let gateway = Gateway::new(Arc::clone(self.job), self.client.clone());
+        let guest = machine.guest().clone();
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Some(connection) = guest.next_gateway_conn().await {
+                connections.spawn(gateway.clone().serve(connection));
+                while connections.try_join_next().is_some() {}
+            }
+        });
+        AbortOnDrop(task.abort_handle())
+    }
+
+    async fn run_steps(&self, machine: &Machine, images: &[Image]) -> Result<(), Failure> {
+        if !self.job.files.is_empty() {
+            let mut entry = self.log.entry("setup.fs.extras", None)?;
+            for (path, file) in &self.job.files {
+                let written =
+                    files::write(machine.guest(), self.client, path, file, &mut entry).await;
+                if let Err(failure) = written {
+                    entry.note(&failure.message)?;
+                    entry.close(1);
+                    return Err(failure);
+                }
+            }
+            entry.close(0);
+        }
+        steps::run(machine, &self.plan.steps, images, self.log).await
+    }
+
+    async fn collect(&self, machine: &Machine) -> Result<(), Failure> {
+        let globs = &self.plan.artifacts;
+        let mut entry = self.log.entry("teardown.artifacts", Some(globs))?;
+        let result = collect::artifacts(machine.guest(), globs, self.client, &mut entry).await;
+        entry.close(i64::from(result.is_err()));
+        result
+    }
+
+    /// A guest that is gone has a reason; find it.
+    async fn explain<T>(
+        &self,
+        machine: &Machine,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        match result {
+            Err(failure) if failure.reason == FailureReason::GuestCrashed => {
+                match tokio::time::timeout(EXIT_WAIT, machine.exited()).await {
+                    Ok(exit) => Err(exit_failure(&exit)),
+                    Err(_) => Err(failure),
+                }
+            }
+            other => other,
+        }
+    }
+}
+
+/// A task that ends with its owner.
+struct AbortOnDrop(AbortHandle);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+/// What went wrong between us and the guest.
+pub(super) fn guest_failure(error: &GuestError) -> Failure {
+    match error {
+        GuestError::Failed(cause) if cause.kind == FailureKind::DiskFull => {
+            Failure::new(FailureReason::DiskFull, format!("the disk is full: {}", cause.message))
+        }
+        GuestError::Gone(_) => Failure::new(FailureReason::GuestCrashed, error.to_string()),
+        _ => Failure::executor(error),
+    }
+}
+
+fn start_failure(error: &StartError) -> Failure {
+    match error {
+        StartError::Host(_) => Failure::executor(error),
+        StartError::Boot(_) | StartError::Prepare(_) => {
+            let message = format!("failed to start the microVM: {error}");
+            Failure::new(FailureReason::VmBootFailed, message)
+        }
+    }
+}
+
+fn exit_failure(exit: &VmExit) -> Failure {
+    let out_of_memory = matches!(&exit.reason, ExitReason::Panic(line) if line.contains("memory"));
+    let reason = if out_of_memory { FailureReason::GuestOom } else { FailureReason::GuestCrashed };
+    let lines: Vec<&str> = exit.console_tail.lines().collect();
+    let tail = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
+    let message = match tail.is_empty() {
+        true => exit.to_string(),
+        false => format!("{exit}\nlast lines of the console:\n{tail}"),
+    };
+    Failure::new(reason, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_for_memory_is_out_of_memory_and_any_other_a_crash() {
+        let exit = |line: &str| VmExit {
+            reason: ExitReason::Panic(line.to_owned()),
+            console_tail: "a\nb".to_owned(),
+        };
+        let oom = exit_failure(&exit("Kernel panic - not syncing: Out of memory: system-wide"));
+        assert_eq!(oom.reason, FailureReason::GuestOom);
+        let crash = exit_failure(&exit("Kernel panic - not syncing: Attempted to kill init"));
+        assert_eq!(crash.reason, FailureReason::GuestCrashed);
+        assert!(crash.message.contains("a\nb"));
+    }
+}

@@ -1,0 +1,167 @@
+//! What isolates a job. The known runtimes are an enum: adding one makes the compiler name every
+//! place that must know it.
+
+mod qemu;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use microvm::images::ImageError;
+use microvm::{BootError, GuestClient, GuestError, VmExit};
+
+use crate::config::Config;
+use crate::metrics::Running;
+pub use qemu::Qemu;
+
+/// A way to run jobs.
+pub enum Runtime {
+    /// One microVM per job, by QEMU.
+    Qemu(Qemu),
+}
+
+/// What a job's machine is made of.
+#[derive(Clone, Debug)]
+pub struct MachineSpec {
+    /// Unique on this host; letters, digits and dashes.
+    pub name: String,
+    /// vCPUs.
+    pub vcpus: u32,
+    /// Memory in MiB.
+    pub memory_mib: u64,
+    /// Scratch disk in MiB.
+    pub disk_mib: u64,
+    /// Processes and threads.
+    pub max_processes: u32,
+    /// Root file systems of the steps.
+    pub images: Vec<PathBuf>,
+    /// Initial content of the workspace.
+    pub workspace: Option<PathBuf>,
+}
+
+/// The machine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A fault of the host: disk, missing program.
+    #[error("{0}")]
+    Host(String),
+    /// The guest did not become ready.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// The guest could not assemble its disks.
+    #[error("the guest could not prepare its disks: {0}")]
+    Prepare(GuestError),
+}
+
+/// The runtime cannot be used on this machine.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// There is no kernel to boot.
+    #[error(transparent)]
+    Kernel(#[from] microvm::kernel::KernelError),
+    /// The image cache.
+    #[error(transparent)]
+    Images(#[from] ImageError),
+    /// Files of this machine.
+    #[error("{what}: {source}")]
+    Io {
+        /// What was tried.
+        what: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// `EXECUTOR_ACCELERATION=kvm`, and no guest runs under KVM.
+    #[error("KVM does not work here: {0}")]
+    NoKvm(String),
+}
+
+impl Runtime {
+    /// Makes the configured runtime ready, and removes what dead executors left of theirs.
+    ///
+    /// # Errors
+    /// See [`RuntimeError`].
+    pub async fn open(config: &Config) -> Result<Self, RuntimeError> {
+        Qemu::open(config).await.map(Self::Qemu)
+    }
+
+    /// Its name, for people.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Qemu(_) => "qemu",
+        }
+    }
+
+    /// How guest code is executed, for people.
+    pub fn acceleration(&self) -> &'static str {
+        match self {
+            Self::Qemu(qemu) => qemu.acceleration().as_str(),
+        }
+    }
+
+    /// Time a machine has to become ready.
+    pub fn boot_timeout(&self) -> Duration {
+        match self {
+            Self::Qemu(qemu) => qemu.boot_timeout(),
+        }
+    }
+
+    /// Starts a machine. Dropping the future leaves nothing behind.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub async fn start(&self, spec: MachineSpec, running: Running) -> Result<Machine, StartError> {
+        match self {
+            Self::Qemu(qemu) => qemu.start(spec, running).await,
+        }
+    }
+
+    /// Removes what dead executors left behind.
+    ///
+    /// # Errors
+    /// The state directory cannot be read.
+    pub async fn reclaim(&self) -> std::io::Result<()> {
+        match self {
+            Self::Qemu(qemu) => qemu.reclaim().await,
+        }
+    }
+}
+
+/// A running machine. Dropping it kills it; [`Machine::destroy`] also waits and tidies up.
+pub struct Machine {
+    vm: microvm::Vm,
+    _running: Running,
+}
+
+impl Machine {
+    /// Talks to the guest.
+    pub fn guest(&self) -> &GuestClient {
+        self.vm.guest()
+    }
+
+    /// Where the boot's time went, for people.
+    pub fn boot_report(&self) -> String {
+        let timings = self.vm.boot_timings();
+        let ms = |time: Duration| time.as_millis();
+        format!(
+            "ready in {} ms: starting {} ms, kernel {} ms, guest {} ms",
+            ms(timings.spawn + timings.vmm + timings.guest),
+            ms(timings.spawn),
+            ms(timings.vmm),
+            ms(timings.guest)
+        )
+    }
+
+    /// Waits until it ended by itself.
+    pub async fn exited(&self) -> VmExit {
+        self.vm.exited().await
+    }
+
+    /// Kills it and removes what it left on the host. Safe to call twice.
+    pub async fn destroy(&self) {
+        self.vm.destroy().await;
+    }
+}
+
+/// Serial by which the guest finds a step image.
+pub fn image_serial(index: usize) -> String {
+    format!("image-{index}")
+}
