@@ -8,7 +8,6 @@ use tokio_util::sync::CancellationToken;
 use crate::blobs::Blobs;
 use crate::clock::Clock;
 use crate::git::Mirrors;
-use crate::http::executors::dispatch::Dispatcher;
 use crate::metrics::Metrics;
 use crate::site_config::SiteConfigHandle;
 
@@ -39,8 +38,6 @@ pub struct App {
     pub clock: Clock,
     /// Bare mirrors of the repositories.
     pub git: Mirrors,
-    /// Held dequeues of this process.
-    pub dispatcher: Dispatcher,
     /// Cancelled when the process stops: whatever is held open (long polls, event streams) ends now.
     pub closing: CancellationToken,
 }
@@ -56,8 +53,8 @@ impl App {
         make_private(&data_dir).with_context(|| format!("data folder {}", data_dir.display()))?;
         let url = options
             .database_url
-            .unwrap_or_else(|| format!("sqlite://{}", data_dir.join("instance.db").display()));
-        let store = store::Store::open(&url).await?;
+            .unwrap_or_else(|| format!("sqlite:{}", data_dir.join("instance.db").display()));
+        let store = store::Store::open(&url).await.context("database")?;
         let config = SiteConfigHandle::open(&data_dir)?;
         let blobs = Blobs::open(data_dir.join("blobs")).context("blob folder")?;
         let git = Mirrors::open(data_dir.join("repos")).context("repository folder")?;
@@ -68,7 +65,6 @@ impl App {
             metrics: Metrics::new(),
             clock: options.clock,
             git,
-            dispatcher: Dispatcher::default(),
             closing: CancellationToken::new(),
             data_dir,
         })

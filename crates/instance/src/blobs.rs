@@ -11,15 +11,17 @@ use sha2::{Digest, Sha256};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 
-/// Names one blob: two to four path segments of `[A-Za-z0-9._-]`, for example `artifacts/0190…` or
-/// `sha256/3f…`. Cannot leave the blob folder.
+/// Names one blob: two to four path segments of `[A-Za-z0-9._-]`, for example
+/// `artifacts/12-1/0190…` or `sha256/3f/3f…`. Cannot leave the blob folder.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct BlobKey(String);
 
 impl BlobKey {
-    /// A key that nothing else has: `<folder>/<uuid v7>`.
-    pub fn unique(folder: &'static str) -> Self {
-        Self(format!("{folder}/{}", uuid::Uuid::now_v7()))
+    /// A key that nothing else has: `<folder>/<owner>/<uuid v7>`. The owner tells which row must name
+    /// the blob; if none does, nobody will.
+    pub fn unique(folder: &'static str, owner: &str) -> Self {
+        debug_assert!(is_segment(owner), "{owner:?} is no segment of a key");
+        Self(format!("{folder}/{owner}/{}", uuid::Uuid::now_v7()))
     }
 
     /// The key of content addressed by its SHA-256, as image blobs are.
@@ -30,19 +32,20 @@ impl BlobKey {
 
     /// Reads a key as it was stored; `None` when it is not one of ours.
     pub fn parse(text: &str) -> Option<Self> {
-        let segment = |s: &str| {
-            !s.is_empty()
-                && !s.starts_with('.')
-                && s.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-        };
         let count = text.split('/').count();
-        ((2..=4).contains(&count) && text.split('/').all(segment)).then(|| Self(text.to_owned()))
+        ((2..=4).contains(&count) && text.split('/').all(is_segment)).then(|| Self(text.to_owned()))
     }
 
     /// The text to store.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn is_segment(text: &str) -> bool {
+    !text.is_empty()
+        && !text.starts_with('.')
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// The blob folder.
@@ -133,10 +136,45 @@ impl Blobs {
     /// # Errors
     /// On a disk error.
     pub async fn remove(&self, key: &BlobKey) -> io::Result<()> {
-        match tokio::fs::remove_file(self.root.join(key.as_str())).await {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
-            _ => Ok(()),
+        let path = self.root.join(key.as_str());
+        match tokio::fs::remove_file(&path).await {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            _ => {}
         }
+        if let Some(folder) = path.parent() {
+            // Refused while others are in it.
+            drop(tokio::fs::remove_dir(folder).await);
+        }
+        Ok(())
+    }
+
+    /// Owners that have blobs in `folder`.
+    ///
+    /// # Errors
+    /// On a disk error.
+    pub async fn owners(&self, folder: &str) -> io::Result<Vec<String>> {
+        names(&self.root.join(folder)).await
+    }
+
+    /// Blobs of an owner that were written before `time`.
+    ///
+    /// # Errors
+    /// On a disk error.
+    pub async fn written_before(
+        &self,
+        folder: &str,
+        owner: &str,
+        time: SystemTime,
+    ) -> io::Result<Vec<BlobKey>> {
+        let mut keys = Vec::new();
+        for name in names(&self.root.join(folder).join(owner)).await? {
+            let Some(key) = BlobKey::parse(&format!("{folder}/{owner}/{name}")) else { continue };
+            let meta = tokio::fs::metadata(self.root.join(key.as_str())).await;
+            if meta.and_then(|m| m.modified()).is_ok_and(|written| written < time) {
+                keys.push(key);
+            }
+        }
+        Ok(keys)
     }
 
     /// Removes unfinished blobs that nobody has written to for `age`: their process is gone.
@@ -198,15 +236,37 @@ impl BlobWriter {
         self.file.sync_all().await?;
         let target = self.root.join(key.as_str());
         let folder = target.parent().unwrap_or(&self.root).to_owned();
-        tokio::fs::create_dir_all(&folder).await?;
         let tmp = self.tmp.take().expect("a writer is published once");
-        if let Err(e) = tokio::fs::rename(&tmp, &target).await {
+        let mut renamed = Err(io::ErrorKind::NotFound.into());
+        // Twice, because removing the folder's last blob removes the folder.
+        for _ in 0..2 {
+            tokio::fs::create_dir_all(&folder).await?;
+            renamed = tokio::fs::rename(&tmp, &target).await;
+            if renamed.is_ok() {
+                break;
+            }
+        }
+        if let Err(e) = renamed {
             self.tmp = Some(tmp);
             return Err(e);
         }
         sync_folder(&folder).await?;
         Ok(self.written())
     }
+}
+
+/// Names in a folder; none when there is no folder.
+async fn names(folder: &Path) -> io::Result<Vec<String>> {
+    let mut entries = match tokio::fs::read_dir(folder).await {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(e),
+    };
+    let mut names = Vec::new();
+    while let Some(entry) = entries.next_entry().await? {
+        names.extend(entry.file_name().into_string());
+    }
+    Ok(names)
 }
 
 impl Drop for BlobWriter {
@@ -231,7 +291,7 @@ mod tests {
     async fn a_blob_appears_whole_or_not_at_all() {
         let dir = tempfile::tempdir().unwrap();
         let blobs = Blobs::open(dir.path().to_owned()).unwrap();
-        let key = BlobKey::unique("artifacts");
+        let key = BlobKey::unique("artifacts", "1-1");
         let mut writer = blobs.create(5).await.unwrap();
         writer.write(b"hell").await.unwrap();
         assert!(blobs.read(&key).await.unwrap().is_none());

@@ -3,6 +3,7 @@
 //! Everything lasting is in the database or the data folder; the process itself holds nothing that
 //! another replica would miss. All routes are on one page: [`http::router`].
 
+pub mod accounts;
 pub mod app;
 pub mod blobs;
 pub mod cli;
@@ -13,6 +14,7 @@ pub mod job_file;
 pub mod loops;
 pub mod metrics;
 pub mod problems;
+pub mod registry;
 pub mod serve;
 pub mod site_config;
 pub mod ui;

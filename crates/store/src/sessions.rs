@@ -66,6 +66,19 @@ impl Store {
         Ok(user.map(|user| Session { user, csrf_secret, expires_at }))
     }
 
+    /// Lets a session last until `expires_at`, because it is in use. An unknown token is no error.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn extend_session(&self, token: &str, expires_at: i64) -> Result<()> {
+        sqlx::query("UPDATE sessions SET expires_at = $2 WHERE token_hash = $1")
+            .bind(secret::hash(token))
+            .bind(expires_at)
+            .execute(self.writer())
+            .await?;
+        Ok(())
+    }
+
     /// Ends a session. An unknown token is no error.
     ///
     /// # Errors

@@ -19,13 +19,13 @@ pub const MAX_LENGTH: usize = 512;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum WeakPassword {
     /// Fewer characters than [`MIN_LENGTH`].
-    #[error("password: must have at least {MIN_LENGTH} characters")]
+    #[error("must have at least {MIN_LENGTH} characters")]
     Short,
     /// More bytes than [`MAX_LENGTH`].
-    #[error("password: must have at most {MAX_LENGTH} bytes")]
+    #[error("must have at most {MAX_LENGTH} bytes")]
     Long,
     /// The same as the name.
-    #[error("password: must differ from the name")]
+    #[error("must differ from the name")]
     Name,
 }
 

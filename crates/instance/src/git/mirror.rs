@@ -50,9 +50,30 @@ impl Mirrors {
                 Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
                 _ => {}
             }
-            std::fs::remove_file(this.lock_path(repository))
+            // The lock file stays: who waits for it must not end up with another file than the next.
+            Ok(())
         };
         tokio::task::spawn_blocking(removal).await.map_err(io::Error::other)?
+    }
+
+    /// Removes the mirrors of repositories that are not among `ids`: their rows were removed, and then
+    /// the process died.
+    ///
+    /// # Errors
+    /// When the folder cannot be read.
+    pub async fn sweep(&self, ids: &[i64]) -> io::Result<usize> {
+        let mut removed = 0;
+        let mut entries = tokio::fs::read_dir(&self.root).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
+            let id =
+                name.to_str().and_then(|n| n.strip_suffix(".git")).and_then(|n| n.parse().ok());
+            if let Some(id) = id.filter(|id| !ids.contains(id)) {
+                self.remove(id).await?;
+                removed += 1;
+            }
+        }
+        Ok(removed)
     }
 
     /// Takes the right to write a mirror; `None` when another task or replica has it. The kernel

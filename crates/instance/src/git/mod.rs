@@ -5,12 +5,14 @@
 //! the environment, never in an argument.
 
 mod command;
+mod keep;
 mod mirror;
 mod remote;
 mod revision;
 mod sync;
 pub mod upload_pack;
 
+pub use keep::{remove_repository, resolve, sync_repository};
 pub use mirror::Mirrors;
 pub use remote::{Remote, RemoteError};
 pub use revision::ResolveError;

@@ -14,6 +14,14 @@ pub enum Error {
     /// 400: the request cannot be read or is wrong in itself.
     #[error("{0}")]
     BadRequest(String),
+    /// 400: one field of the request is wrong.
+    #[error("{field}: {problem}")]
+    Invalid {
+        /// The field.
+        field: String,
+        /// What is wrong with it and what is expected.
+        problem: String,
+    },
     /// 401: nobody is logged in, or the token is wrong.
     #[error("{0}")]
     Unauthorized(String),
@@ -52,10 +60,15 @@ impl Error {
         Self::Internal(cause.into())
     }
 
+    /// [`Error::Invalid`].
+    pub fn invalid(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), problem: problem.into() }
+    }
+
     /// Status code.
     pub fn status(&self) -> StatusCode {
         match self {
-            Self::BadRequest(_) => StatusCode::BAD_REQUEST,
+            Self::BadRequest(_) | Self::Invalid { .. } => StatusCode::BAD_REQUEST,
             Self::Unauthorized(_) => StatusCode::UNAUTHORIZED,
             Self::Forbidden(_) => StatusCode::FORBIDDEN,
             Self::NotFound(_) => StatusCode::NOT_FOUND,
@@ -71,6 +84,7 @@ impl Error {
     pub fn code(&self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::Invalid { .. } => "invalid",
             Self::Unauthorized(_) => "unauthorized",
             Self::Forbidden(_) => "forbidden",
             Self::NotFound(_) => "not_found",
@@ -83,14 +97,36 @@ impl Error {
     }
 }
 
+/// What the store refuses is the caller's to know; what fails in it is not.
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
+        use store::Error as E;
+        match error {
+            E::NotFound { what, .. } => Self::NotFound(what),
+            E::Exists { .. } | E::Transition { .. } => Self::Conflict(error.to_string()),
+            E::Invalid { field, problem } => Self::invalid(field, problem),
+            error => Self::internal(error),
+        }
+    }
+}
+
+impl From<crate::accounts::password::WeakPassword> for Error {
+    fn from(error: crate::accounts::password::WeakPassword) -> Self {
+        Self::invalid("password", error.to_string())
+    }
+}
+
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         if let Self::Internal(cause) = &self {
             tracing::error!(error = format!("{cause:#}"), "request failed");
         }
-        let body = serde_json::json!({
+        let mut body = serde_json::json!({
             "error": { "code": self.code(), "message": self.to_string() }
         });
+        if let Self::Invalid { field, .. } = &self {
+            body["error"]["field"] = serde_json::json!(field);
+        }
         let mut response = (self.status(), Json(body)).into_response();
         if let Self::TooManyRequests { retry_after_seconds } = self {
             response

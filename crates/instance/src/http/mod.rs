@@ -1,6 +1,7 @@
 //! Every route of the instance on one page, and what wraps them all.
 
 pub mod api;
+pub mod auth;
 pub mod error;
 pub mod executors;
 mod observe;
@@ -29,11 +30,12 @@ const BODY_IDLE: Duration = Duration::from_secs(30);
 /// | image pulls | [`registry`] | token of a job, or an access token |
 /// | users' programs | [`api`] | access token |
 /// | browsers | [`crate::ui`] | session |
-/// | monitoring | here | none; `/metrics` see [`probes`] |
+/// | monitoring | here | none; `/metrics`: a site admin's access token |
 pub fn router(app: Arc<App>) -> Router {
     let routes = Router::new()
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(probes::guarded_metrics))
         .merge(executors::router())
         .merge(registry::router())
         .merge(api::router())

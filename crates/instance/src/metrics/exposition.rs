@@ -90,6 +90,29 @@ impl Merged {
     }
 }
 
+/// Rewrites OpenMetrics text, which our own library writes, into the older text format, which executors
+/// send and every scraper reads: a counter is declared under the name of its samples, and there is no
+/// end mark.
+pub fn classic(text: &str) -> String {
+    let is_counter = |name: &str| {
+        text.lines()
+            .any(|l| l.strip_prefix("# TYPE ").is_some_and(|l| l == format!("{name} counter")))
+    };
+    let mut out = String::with_capacity(text.len());
+    for line in text.lines().filter(|l| *l != "# EOF" && !l.starts_with("# UNIT ")) {
+        let declared = ["# HELP ", "# TYPE "]
+            .into_iter()
+            .find_map(|p| Some((p, line.strip_prefix(p)?.split_once(' ')?)));
+        match declared {
+            Some((prefix, (name, rest))) if is_counter(name) => {
+                writeln!(out, "{prefix}{name}_total {rest}").expect("strings take all");
+            }
+            _ => writeln!(out, "{line}").expect("strings take all"),
+        }
+    }
+    out
+}
+
 /// Names of the families a text declares.
 pub fn declared(text: &str) -> impl Iterator<Item = &str> {
     text.lines().filter_map(|l| l.strip_prefix("# TYPE ")?.split(' ').next())
@@ -242,6 +265,16 @@ mod tests {
         let line = "x{sg_instance=\"docker-registry\",p=\"}\",\
             sg_job=\"sourcegraph-executors-registry\"} 1 1700000000000\n";
         assert!(out.ends_with(line), "{out}");
+    }
+
+    #[test]
+    fn our_own_text_becomes_the_older_format() {
+        let metrics = crate::metrics::Metrics::new();
+        metrics.request("GET", "/x", 200, std::time::Duration::from_millis(1));
+        let text = classic(&metrics.encode());
+        assert!(text.contains("# TYPE executors_http_requests_total counter\n"), "{text}");
+        assert!(text.contains("# TYPE executors_waiting_dequeues gauge\n"), "{text}");
+        assert!(!text.contains("# EOF"), "{text}");
     }
 
     #[test]

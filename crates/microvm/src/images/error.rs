@@ -84,6 +84,14 @@ pub enum ImageError {
         /// The cache directory.
         dir: PathBuf,
     },
+    /// Other images in use leave too little of the quota. May pass.
+    #[error(
+        "the image cache is full of images in use (quota {quota} bytes); give it more room or run fewer jobs"
+    )]
+    CacheFull {
+        /// Bytes.
+        quota: u64,
+    },
     /// A file of the cache could not be read or written.
     #[error("{action} {}: {source}", path.display())]
     Io {
@@ -118,7 +126,10 @@ impl ImageError {
             | Self::Layer { .. }
             | Self::TooLarge { .. } => ErrorKind::Invalid,
             Self::Unavailable { .. } | Self::Canceled => ErrorKind::Transient,
-            Self::Locked { .. } | Self::Io { .. } | Self::Squash { .. } => ErrorKind::Local,
+            Self::Locked { .. }
+            | Self::CacheFull { .. }
+            | Self::Io { .. }
+            | Self::Squash { .. } => ErrorKind::Local,
         }
     }
 

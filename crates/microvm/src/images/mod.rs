@@ -5,14 +5,30 @@
 //! result once per manifest digest as a squashfs file and hands out a guarded path to it. Nothing of an
 //! image is ever unpacked into the host's file system.
 //!
-//! What is refused or changed on the way is listed in `docs/images.md`.
+//! From the outside in: [`store`](ImageStore) → `pull` (one request) → `source` (registry or directory)
+//! and `cache`; `convert` takes layers through `tar`, `layer` (one layer as a tree), `merge` (trees over
+//! each other) and [`squash`].
 
+mod cache;
+mod convert;
 mod error;
+mod flight;
+mod layer;
+mod layout;
+mod manifest;
+mod merge;
+mod pull;
+mod reference;
+mod registry;
 mod request;
+mod source;
 pub mod squash;
 mod store;
+mod tar;
+mod tree;
 
 pub use error::{ErrorKind, ImageError};
+pub use reference::{Digest, INSTANCE_HOST, Reference, RegistryReference};
 pub use request::{
     Credentials, Image, ImageConfig, ImageGuard, ImageRequest, InstanceRegistry, Limits, Login,
     Phase, Platform, Progress, ProgressFn,

@@ -130,7 +130,15 @@ pub struct Image {
 
 /// While one exists its image is not evicted.
 #[derive(Clone)]
-pub struct ImageGuard(pub(super) std::sync::Arc<dyn std::any::Any + Send + Sync>);
+pub struct ImageGuard {
+    _keeps: std::sync::Arc<dyn std::any::Any + Send + Sync>,
+}
+
+impl ImageGuard {
+    pub(super) fn new(keeps: impl std::any::Any + Send + Sync) -> Self {
+        Self { _keeps: std::sync::Arc::new(keeps) }
+    }
+}
 
 impl fmt::Debug for ImageGuard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -10,7 +10,8 @@ const MAX_AGE_SECONDS: u64 = 400 * 86_400;
 /// The session token in a request's cookies.
 pub fn read(headers: &HeaderMap) -> Option<&str> {
     let cookies = headers.get_all(COOKIE).into_iter().filter_map(|value| value.to_str().ok());
-    let mut pairs = cookies.flat_map(|text| text.split(';')).filter_map(|p| p.trim().split_once('='));
+    let mut pairs =
+        cookies.flat_map(|text| text.split(';')).filter_map(|p| p.trim().split_once('='));
     pairs.find(|(name, _)| *name == NAME).map(|(_, value)| value)
 }
 
@@ -49,7 +50,9 @@ mod tests {
     fn attributes() {
         let plain = set("ab", false);
         let text = plain.to_str().unwrap();
-        assert!(text.contains("HttpOnly") && text.contains("SameSite=Lax") && !text.contains("Secure"));
+        assert!(
+            text.contains("HttpOnly") && text.contains("SameSite=Lax") && !text.contains("Secure")
+        );
         assert!(set("ab", true).to_str().unwrap().ends_with("; Secure"));
         assert!(clear(false).to_str().unwrap().contains("Max-Age=0"));
     }

@@ -64,7 +64,8 @@ mod tests {
 
     #[test]
     fn only_our_own_pages_count_as_same_site() {
-        let config = SiteConfig { external_url: "https://x.example".into(), ..SiteConfig::default() };
+        let config =
+            SiteConfig { external_url: "https://x.example".into(), ..SiteConfig::default() };
         let same = |pairs: &[(&'static str, &'static str)]| is_same_site(&headers(pairs), &config);
         assert!(same(&[]));
         assert!(same(&[("sec-fetch-site", "same-origin")]));

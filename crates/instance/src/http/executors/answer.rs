@@ -1,0 +1,78 @@
+//! Answers with the exact bodies and headers of the protocol.
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// What the original's server guesses for JSON, because its handlers do not say.
+const SNIFFED: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+
+/// A JSON value under the content type of the original.
+pub(super) fn json(status: StatusCode, value: &impl Serialize) -> Response {
+    let body = serde_json::to_vec(value).expect("answers have string keys and no failing type");
+    (status, [(header::CONTENT_TYPE, SNIFFED)], body).into_response()
+}
+
+/// 204 without a body.
+pub(super) fn no_content() -> Response {
+    StatusCode::NO_CONTENT.into_response()
+}
+
+/// The answer of a mark* that matched no row.
+pub(super) fn not_found_null() -> Response {
+    json(StatusCode::NOT_FOUND, &())
+}
+
+/// 500 with the message in the envelope of the original.
+pub(super) fn handler_error(message: &str) -> Response {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    json(status, &serde_json::json!({ "error": message }))
+}
+
+/// A failure of the store: told under the original's prefix, its cause only logged.
+pub(super) fn store_error(operation: &str, error: &store::Error) -> Response {
+    tracing::error!(%error, operation, "store");
+    handler_error(&format!("dbworkerstore.{operation}: database error"))
+}
+
+/// A plain-text error, which in the original always ends with a line feed.
+pub(super) fn text(status: StatusCode, message: &str) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, SNIFFED),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (status, headers, format!("{message}\n")).into_response()
+}
+
+/// A status and nothing else.
+pub(super) fn empty(status: StatusCode) -> Response {
+    (status, Body::empty()).into_response()
+}
+
+/// Reads the first JSON value of a body; whatever follows it is ignored, as are unknown fields.
+pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
+    let mut values = serde_json::Deserializer::from_slice(body).into_iter();
+    let problem = match values.next() {
+        Some(Ok(value)) => return Ok(value),
+        Some(Err(error)) => error.to_string(),
+        None => "EOF".to_owned(),
+    };
+    let message = format!("Failed to unmarshal payload: {problem}");
+    Err(Box::new(text(StatusCode::BAD_REQUEST, &message)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trailing_data_is_ignored_and_no_data_is_not() {
+        let body = Bytes::from_static(b"{\"a\":1} trailing");
+        let value: serde_json::Value = read(&body).unwrap();
+        assert_eq!(value["a"], 1);
+        assert!(read::<serde_json::Value>(&Bytes::new()).is_err());
+        assert!(read::<serde_json::Value>(&Bytes::from_static(b"{")).is_err());
+    }
+}
