@@ -7,6 +7,7 @@ mod check;
 pub mod image;
 mod payload;
 mod read;
+pub mod submit;
 
 use std::collections::BTreeMap;
 

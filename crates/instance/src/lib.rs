@@ -15,6 +15,7 @@ pub mod loops;
 pub mod metrics;
 pub mod problems;
 pub mod registry;
+pub mod repositories;
 pub mod serve;
 pub mod site_config;
 pub mod ui;

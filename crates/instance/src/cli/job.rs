@@ -25,7 +25,7 @@ pub enum Command {
     Logs(logs::Args),
     /// Stop a job.
     Cancel(cancel::Args),
-    /// Run an ended job once more, as a new job.
+    /// Queue an ended job again.
     Retry(retry::Args),
 }
 

@@ -3,6 +3,8 @@
 //! The grammar is that of the distribution project (`reference/reference.go`), which every registry
 //! and container tool follows.
 
+use crate::registry::{is_name, is_tag};
+
 /// Why a reference is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReferenceError {
@@ -68,7 +70,7 @@ pub fn check(reference: &str) -> Result<(), ReferenceError> {
     if tag.is_some_and(|tag| !is_tag(tag)) {
         return Err(ReferenceError::Tag);
     }
-    if path.split('/').all(is_component) { Ok(()) } else { Err(ReferenceError::Name) }
+    if is_name(path) { Ok(()) } else { Err(ReferenceError::Name) }
 }
 
 /// The first part is a registry when it could not be a name: it has a dot, a port or is `localhost`.
@@ -87,41 +89,6 @@ fn is_host_and_port(text: &str) -> bool {
             && !label.ends_with('-')
     };
     host.split('.').all(label) && !port.is_empty() && port.parse::<u16>().is_ok()
-}
-
-fn is_tag(tag: &str) -> bool {
-    let word = |b: u8| b.is_ascii_alphanumeric() || b == b'_';
-    tag.len() <= 128
-        && tag.bytes().next().is_some_and(word)
-        && tag.bytes().all(|b| word(b) || b == b'.' || b == b'-')
-}
-
-/// Runs of letters and digits, joined by `.`, `_`, `__` or any number of `-`.
-fn is_component(part: &str) -> bool {
-    let alphanumeric = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
-    let edges = part.bytes().next().is_some_and(alphanumeric)
-        && part.bytes().last().is_some_and(alphanumeric);
-    let separators = part.split(|c: char| c.is_ascii_lowercase() || c.is_ascii_digit());
-    edges
-        && separators
-            .filter(|s| !s.is_empty())
-            .all(|s| matches!(s, "." | "_" | "__") || s.bytes().all(|b| b == b'-'))
-}
-
-/// What a name imported on the instance may be: a path without registry, and a tag.
-///
-/// # Errors
-/// See [`ReferenceError`].
-pub fn split_local(reference: &str) -> Result<(&str, &str), ReferenceError> {
-    let reference = reference.strip_prefix("executors.internal/").unwrap_or(reference);
-    let (name, tag) = reference.split_once(':').unwrap_or((reference, "latest"));
-    if !is_tag(tag) {
-        return Err(ReferenceError::Tag);
-    }
-    if name.is_empty() || !name.split('/').all(is_component) {
-        return Err(ReferenceError::Name);
-    }
-    Ok((name, tag))
 }
 
 #[cfg(test)]
@@ -169,13 +136,5 @@ mod tests {
         ] {
             assert_eq!(check(bad), Err(error), "{bad}");
         }
-    }
-
-    #[test]
-    fn names_of_imported_images() {
-        assert_eq!(split_local("base:1"), Ok(("base", "1")));
-        assert_eq!(split_local("executors.internal/x/base"), Ok(("x/base", "latest")));
-        assert_eq!(split_local("a:1:2"), Err(ReferenceError::Tag));
-        assert_eq!(split_local("../a:1"), Err(ReferenceError::Name));
     }
 }

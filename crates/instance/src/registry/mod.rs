@@ -9,7 +9,7 @@ mod oci;
 mod rootfs;
 
 pub use import::{ImportError, Imported, import};
-pub use name::{ImageName, NameError};
+pub use name::{HOST, ImageName, NameError};
 pub(crate) use name::{is_name, is_tag, sha256_of};
 
 /// Media types of the OCI image specification, and Docker's equivalents.

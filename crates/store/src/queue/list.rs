@@ -76,6 +76,27 @@ impl Store {
         rows.into_iter().map(JobRow::into_job).collect()
     }
 
+    /// How many jobs a filter matches; counts no further than `at_most`. Cursor and limit of the
+    /// filter do not matter.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn count_jobs(&self, filter: &JobFilter, at_most: i64) -> Result<i64> {
+        let (clauses, values) = conditions(&JobFilter { before: None, ..filter.clone() });
+        let n = values.len() + 1;
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE {clauses} LIMIT ${n}) AS some"
+        );
+        let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
+        for value in values {
+            query = match value {
+                Value::Int(value) => query.bind(value),
+                Value::Text(value) => query.bind(value),
+            };
+        }
+        Ok(query.bind(at_most).fetch_one(self.read()).await?)
+    }
+
     /// What an executor runs now, oldest first.
     ///
     /// # Errors

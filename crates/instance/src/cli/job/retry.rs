@@ -7,9 +7,9 @@ use reqwest::Method;
 use super::follow;
 use crate::cli::output;
 use crate::cli::remote::Remote;
-use crate::http::api::types::JobSubmitted;
+use crate::http::api::types::Job;
 
-/// Run an ended job again and print the job's number.
+/// Queue an ended job again (same job, new attempt) and print its number.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   instance job retry 12
@@ -27,10 +27,10 @@ pub struct Args {
 pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let client = args.remote.client()?;
     let segments = ["jobs", &args.id.to_string(), "retry"];
-    let job: JobSubmitted = client.json(client.request(Method::POST, &segments)).await?;
+    let job: Job = client.json(client.request(Method::POST, &segments)).await?;
     if args.follow {
-        return follow::follow(&client, job.id).await;
+        return follow::follow(&client, job.summary.id).await;
     }
-    output::line(job.id)?;
+    output::line(job.summary.id)?;
     Ok(ExitCode::SUCCESS)
 }

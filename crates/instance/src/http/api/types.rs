@@ -9,7 +9,9 @@ mod executors;
 mod jobs;
 mod repositories;
 
-pub use accounts::{Account, NewAccount, NewToken, Token, TokenCreated, UpdateAccount};
+pub use accounts::{
+    Account, AccountList, NewAccount, NewToken, Token, TokenCreated, TokenList, UpdateAccount,
+};
 pub use events::{EndEvent, EntryEvent, LogEvent, PhaseEvent, StateEvent};
 pub use executors::{Executor, ExecutorList};
 pub use jobs::{

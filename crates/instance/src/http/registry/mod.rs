@@ -5,7 +5,7 @@ mod blob;
 mod error;
 mod manifest;
 mod path;
-mod range;
+pub(crate) mod range;
 mod tags;
 
 use std::sync::Arc;

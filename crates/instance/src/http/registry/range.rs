@@ -2,7 +2,7 @@
 
 /// Which bytes to send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Part {
+pub(crate) enum Part {
     /// All of them: no range, or one we do not understand, which is ignored as the RFC allows.
     Whole,
     /// From, and how many.
@@ -12,7 +12,7 @@ pub(super) enum Part {
 }
 
 /// Reads the header for a content of `size` bytes.
-pub(super) fn part(header: Option<&str>, size: u64) -> Part {
+pub(crate) fn part(header: Option<&str>, size: u64) -> Part {
     let Some(range) = header.and_then(|h| h.trim().strip_prefix("bytes=")) else {
         return Part::Whole;
     };

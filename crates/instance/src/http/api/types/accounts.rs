@@ -15,6 +15,13 @@ pub struct Account {
     pub created_at: String,
 }
 
+/// Answer of `GET /users`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AccountList {
+    /// By name.
+    pub users: Vec<Account>,
+}
+
 /// A user to create.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -63,6 +70,13 @@ pub struct Token {
     /// Last use, to within a minute.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub last_used_at: Option<String>,
+}
+
+/// Answer of `GET /users/{name}/tokens`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct TokenList {
+    /// Newest first.
+    pub tokens: Vec<Token>,
 }
 
 /// A new access token; its value is shown this once.
