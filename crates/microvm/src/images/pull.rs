@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use futures_util::{StreamExt as _, TryStreamExt as _};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt as _, StreamExt as _, TryStreamExt as _};
 
 use super::cache::{self, Cache, Key, Kind, Pin, Record};
 use super::convert::{self, LayerFile};
@@ -152,11 +153,19 @@ impl Pull<'_> {
             progress(Progress { phase: Phase::Downloading, done, total });
         };
         let advanced = &advanced;
-        futures_util::stream::iter(unique.into_values())
-            .map(|layer| async move { Ok((layer.digest.clone(), self.blob(layer, advanced).await?)) })
-            .buffer_unordered(DOWNLOADS)
-            .try_collect()
-            .await
+        let downloads: Vec<_> =
+            unique.into_values().map(|layer| self.layer(layer, advanced)).collect();
+        futures_util::stream::iter(downloads).buffer_unordered(DOWNLOADS).try_collect().await
+    }
+
+    /// Boxed: the compiler cannot show that a future made inside a stream is `Send` for every lifetime,
+    /// and callers spawn this.
+    fn layer<'a>(
+        &'a self,
+        layer: &'a Descriptor,
+        advanced: &'a (dyn Fn(i64) + Sync),
+    ) -> BoxFuture<'a, Result<(Digest, Pin), ImageError>> {
+        async move { Ok((layer.digest.clone(), self.blob(layer, advanced).await?)) }.boxed()
     }
 
     /// A blob from the cache, if this requester may have it and it is what it should be, or downloaded.

@@ -7,6 +7,8 @@ mod challenge;
 mod download;
 mod endpoint;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -115,47 +117,48 @@ impl Registry {
 
     /// Asks what a tag or digest stands for, with the requester's credentials.
     pub async fn resolve(&self, selector: &str) -> Result<Resolved, ImageError> {
-        self.each(async |endpoint| {
-            let path = format!("manifests/{selector}");
-            let response = endpoint.send(&self.client, Method::HEAD, &path, &accept()).await?;
-            let stated = response
-                .headers()
-                .get("docker-content-digest")
-                .and_then(|value| value.to_str().ok())
-                .and_then(|text| Digest::parse(text).ok());
-            match stated {
-                Some(digest) if !selector.contains(':') || digest.as_str() == selector => {
-                    Ok(Resolved { digest, document: None })
-                }
-                // Not every registry states it.
-                _ => {
-                    let (digest, document) = self.get_manifest(endpoint, selector).await?;
-                    Ok(Resolved { digest, document: Some(document) })
-                }
+        self.each(|endpoint| self.resolve_at(endpoint, selector).boxed()).await
+    }
+
+    async fn resolve_at(&self, endpoint: &Endpoint, selector: &str) -> Result<Resolved, Failure> {
+        let path = format!("manifests/{selector}");
+        let response = endpoint.send(&self.client, Method::HEAD, &path, &accept()).await?;
+        let stated = response
+            .headers()
+            .get("docker-content-digest")
+            .and_then(|value| value.to_str().ok())
+            .and_then(|text| Digest::parse(text).ok());
+        match stated {
+            Some(digest) if !selector.contains(':') || digest.as_str() == selector => {
+                Ok(Resolved { digest, document: None })
             }
-        })
-        .await
+            // Not every registry states it.
+            _ => {
+                let (digest, document) = self.get_manifest(endpoint, selector).await?;
+                Ok(Resolved { digest, document: Some(document) })
+            }
+        }
     }
 
     /// Fetches a manifest or index by digest.
     pub async fn manifest(&self, digest: &Digest) -> Result<Vec<u8>, ImageError> {
-        self.each(async |endpoint| Ok(self.get_manifest(endpoint, digest.as_str()).await?.1)).await
+        let get = |endpoint| self.get_manifest(endpoint, digest.as_str()).boxed();
+        Ok(self.each(get).await?.1)
     }
 
     /// Whether the requester may have a blob that is in the cache already.
     pub async fn may_have_blob(&self, digest: &Digest) -> Result<bool, ImageError> {
-        let path = format!("blobs/{digest}");
-        let answer = self
-            .each(async |endpoint| {
-                endpoint.send(&self.client, Method::HEAD, &path, &HeaderMap::new()).await.map(drop)
-            })
-            .await;
-        match answer {
+        match self.each(|endpoint| self.head_blob(endpoint, digest).boxed()).await {
             Ok(()) => Ok(true),
             // Not every registry answers HEAD for blobs; the download will tell.
             Err(ImageError::NotFound { .. } | ImageError::Invalid { .. }) => Ok(false),
             Err(error) => Err(error),
         }
+    }
+
+    async fn head_blob(&self, endpoint: &Endpoint, digest: &Digest) -> Result<(), Failure> {
+        let path = format!("blobs/{digest}");
+        endpoint.send(&self.client, Method::HEAD, &path, &HeaderMap::new()).await.map(drop)
     }
 
     async fn get_manifest(
@@ -178,9 +181,12 @@ impl Registry {
     }
 
     /// Tries mirrors in order, then the origin, each several times while its failures may pass.
-    async fn each<T>(
-        &self,
-        attempt: impl AsyncFn(&Endpoint) -> Result<T, Failure>,
+    ///
+    /// `attempt` boxes its future: the future of an `AsyncFn` is not known to be `Send`, and callers
+    /// spawn this.
+    async fn each<'a, T>(
+        &'a self,
+        attempt: impl Fn(&'a Endpoint) -> BoxFuture<'a, Result<T, Failure>>,
     ) -> Result<T, ImageError> {
         let (origin, mirrors) = self.endpoints.split_last().expect("there is always an origin");
         for mirror in mirrors {
@@ -195,10 +201,10 @@ impl Registry {
         self.retry(origin, &attempt).await.map_err(|failure| self.error(failure))
     }
 
-    async fn retry<T>(
+    async fn retry<'a, T>(
         &self,
-        endpoint: &Endpoint,
-        attempt: &impl AsyncFn(&Endpoint) -> Result<T, Failure>,
+        endpoint: &'a Endpoint,
+        attempt: &impl Fn(&'a Endpoint) -> BoxFuture<'a, Result<T, Failure>>,
     ) -> Result<T, Failure> {
         let mut left = if endpoint.mirror { MIRROR_ATTEMPTS } else { ATTEMPTS };
         let mut pause = self.pause;
