@@ -8,15 +8,22 @@
 //! | 130 | Ctrl-C while following a job; the job goes on |
 //! | other | with `--follow`: exit code of the step that failed |
 
+mod admin;
 mod config;
 mod event_stream;
 mod executor;
+mod image;
 mod job;
 mod local;
 mod output;
+mod password;
+mod place;
 mod remote;
+mod repo;
 pub mod serve;
 mod terminal;
+mod token;
+mod user;
 
 use std::io;
 use std::process::ExitCode;
@@ -52,6 +59,21 @@ enum Command {
     /// Look at executors, and drain them.
     #[command(subcommand)]
     Executor(executor::Command),
+    /// Register repositories and keep them current.
+    #[command(subcommand)]
+    Repo(repo::Command),
+    /// Import images that jobs use as executors.internal/NAME:TAG.
+    #[command(subcommand)]
+    Image(image::Command),
+    /// Create, list and revoke access tokens.
+    #[command(subcommand)]
+    Token(token::Command),
+    /// Create and list users.
+    #[command(subcommand)]
+    User(user::Command),
+    /// Make site admins on the server's machine.
+    #[command(subcommand)]
+    Admin(admin::Command),
 }
 
 /// Reads the command line and runs.
@@ -74,6 +96,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Config(command) => config::run(command),
         Command::Job(command) => wait(job::run(command)),
         Command::Executor(command) => wait(executor::run(command)),
+        Command::Repo(command) => wait(repo::run(command)),
+        Command::Image(command) => wait(image::run(command)),
+        Command::Token(command) => wait(token::run(command)),
+        Command::User(command) => wait(user::run(command)),
+        Command::Admin(command) => wait(admin::run(command)),
     }
 }
 

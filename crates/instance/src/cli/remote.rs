@@ -95,6 +95,11 @@ impl Client {
         self.http.request(method, url).header("authorization", format!("token {}", self.token))
     }
 
+    /// The address of a page of the instance, for a path that begins with a slash.
+    pub fn page(&self, path: &str) -> String {
+        format!("{}{path}", self.base.as_str().trim_end_matches('/'))
+    }
+
     /// GETs a JSON value.
     ///
     /// # Errors

@@ -1,19 +1,14 @@
 //! From the text of a job file to a job in its queue.
 
-use std::time::Duration;
-
 use store::{Enqueued, JobFilter, JobState, NewJob};
 
 use super::{JobFile, Submitter};
 use crate::App;
-use crate::git::ResolveError;
+use crate::git;
 use crate::http::auth::User;
 use crate::http::error::Error;
 use crate::problems::Problems;
-use crate::repositories;
 
-/// A revision that is not known yet may be fetched within this time.
-const FETCH: Duration = Duration::from_secs(30);
 /// Longest idempotency key.
 const MAX_KEY: usize = 200;
 
@@ -87,13 +82,13 @@ async fn check_room(app: &App, user: &User, limit: u32) -> Result<(), Error> {
     };
     if app.store.count_jobs(&filter, i64::from(limit)).await? >= i64::from(limit) {
         let text =
-            format!("{} jobs of yours are waiting, which is the limit; let some finish", limit);
+            format!("{limit} jobs of yours are waiting, which is the limit; let some finish");
         return Err(Error::Conflict(text));
     }
     Ok(())
 }
 
-/// The commit of the file's revision; a revision that is not there is fetched once.
+/// The commit of the file's revision.
 async fn resolve(app: &App, file: &JobFile) -> Result<String, Error> {
     if file.repository.is_empty() {
         return Ok(String::new());
@@ -103,14 +98,6 @@ async fn resolve(app: &App, file: &JobFile) -> Result<String, Error> {
         Error::invalid("repository", text)
     };
     let repository = app.store.repository(&file.repository).await?.ok_or_else(unknown)?;
-    let mut found = app.git.resolve(repository.id, &file.revision).await;
-    if matches!(found, Err(ResolveError::NotFound { .. } | ResolveError::NotFetched)) {
-        // A failed or slow fetch leaves the answer as it was; the repository's page shows why.
-        drop(tokio::time::timeout(FETCH, repositories::sync(app, &repository)).await);
-        found = app.git.resolve(repository.id, &file.revision).await;
-    }
-    found.map_err(|error| match error {
-        ResolveError::Git(_) => Error::internal(error),
-        error => Error::invalid("revision", error.to_string()),
-    })
+    let commit = git::resolve(app, &repository, &file.revision).await;
+    commit.map_err(|error| Error::invalid("revision", error.to_string()))
 }

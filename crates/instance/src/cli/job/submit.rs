@@ -31,6 +31,9 @@ pub struct Args {
     /// Submitting again with the same key gives the same job.
     #[arg(long, value_name = "KEY")]
     idempotency_key: Option<String>,
+    /// Run this revision instead of the one in the file.
+    #[arg(long, value_name = "REV")]
+    revision: Option<String>,
     #[command(flatten)]
     remote: Remote,
 }
@@ -40,8 +43,11 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
     let text = read(&args.file)?;
     // A key of our own makes a submit whose answer was lost safe to repeat.
     let key = args.idempotency_key.unwrap_or_else(|| uuid::Uuid::new_v4().to_string());
+    let revision: Vec<(&str, String)> =
+        args.revision.map(|r| ("revision", r)).into_iter().collect();
     let request = client
         .request(Method::POST, &["jobs"])
+        .query(&revision)
         .header("content-type", "application/yaml")
         .header("idempotency-key", key)
         .body(text);
@@ -51,7 +57,8 @@ pub(super) async fn run(args: Args) -> anyhow::Result<ExitCode> {
         output::line(job.id)?;
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("job {}: submitted, {}", job.id, job.url);
+    let url = if job.url.starts_with('/') { client.page(&job.url) } else { job.url };
+    eprintln!("job {}: submitted, {url}", job.id);
     follow::follow(&client, job.id).await
 }
 

@@ -6,10 +6,10 @@
 
 mod executors;
 mod extract;
-mod images;
+pub(crate) mod images;
 pub mod jobs;
 mod openapi;
-mod repositories;
+pub(crate) mod repositories;
 mod tokens;
 pub mod types;
 mod users;
