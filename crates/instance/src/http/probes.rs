@@ -19,11 +19,8 @@ pub(super) async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// The process can work: the database answers, and it is not going down.
+/// The process can work: the database answers.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Error> {
-    if app.closing.is_cancelled() {
-        return Err(Error::Unavailable("shutting down".to_owned()));
-    }
     app.store.ping().await.map_err(|error| {
         tracing::warn!(%error, "not ready");
         Error::Unavailable("the database does not answer".to_owned())

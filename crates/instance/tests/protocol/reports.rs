@@ -114,7 +114,7 @@ async fn an_artifact_is_stored_whole_with_its_hash() {
     put("big", vec![0; (1 << 20) + 1]).await.says(413, "larger than");
     put("b", Vec::new()).await.says(201, r#""size":0"#);
     put("c", Vec::new()).await.says(413, "limits.artifactsPerJob");
-    for bad in ["a%2F..%2Fb", "a/%2E%2E/b", "a%0Ab", "a//b"] {
+    for bad in ["a%2F..%2Fb", "a%0Ab", "a//b", "a%5Cb"] {
         assert_eq!(put(bad, Vec::new()).await.status, 400, "{bad}");
     }
     let stored = instance.app.store.artifacts(held.id, 1).await.unwrap();

@@ -10,8 +10,9 @@ async fn it_is_alive_and_ready() {
     let instance = Instance::start().await;
     instance.call(Method::GET, "/healthz", &[], "").await.is(200, "ok\n");
     instance.call(Method::GET, "/readyz", &[], "").await.is(200, "ok\n");
-    instance.app.closing.cancel();
-    instance.call(Method::GET, "/readyz", &[], "").await.says(503, "shutting down");
+    instance.app.store.close().await;
+    instance.call(Method::GET, "/readyz", &[], "").await.says(503, "the database does not answer");
+    instance.call(Method::GET, "/healthz", &[], "").await.is(200, "ok\n");
 }
 
 #[tokio::test]
@@ -61,6 +62,7 @@ async fn metrics_are_for_site_admins() {
 #[tokio::test]
 async fn the_metrics_address_needs_no_token() {
     let instance = Instance::start().await;
+    instance.call(Method::GET, "/healthz", &[], "").await.is(200, "ok\n");
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
     let (app, shutdown) = (std::sync::Arc::clone(&instance.app), instance.shutdown.clone());

@@ -51,10 +51,12 @@ pub(super) fn empty(status: StatusCode) -> Response {
     (status, Body::empty()).into_response()
 }
 
-/// Reads the first JSON value of a body; whatever follows it is ignored, as are unknown fields.
+/// Reads the JSON object a body begins with; whatever follows it is ignored, as are unknown fields.
 pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
     let mut values = serde_json::Deserializer::from_slice(body).into_iter();
     let problem = match values.next() {
+        // Our decoder would take a list for the object's fields in order.
+        Some(Ok(_)) if body.trim_ascii_start().starts_with(b"[") => "not an object".to_owned(),
         Some(Ok(value)) => return Ok(value),
         Some(Err(error)) => error.to_string(),
         None => "EOF".to_owned(),
@@ -74,5 +76,6 @@ mod tests {
         assert_eq!(value["a"], 1);
         assert!(read::<serde_json::Value>(&Bytes::new()).is_err());
         assert!(read::<serde_json::Value>(&Bytes::from_static(b"{")).is_err());
+        assert!(read::<serde_json::Value>(&Bytes::from_static(b" []")).is_err());
     }
 }

@@ -30,7 +30,7 @@ pub(super) async fn serve(
 ) -> Response {
     if let Some(plain) = rest.strip_suffix('/') {
         let known = plain.ends_with("/info/refs") || plain.ends_with("/git-upload-pack");
-        return if known { slash::redirect(request.uri()) } else { not_found().await };
+        return if known { slash::handler(request).await } else { not_found().await };
     }
     let (name, advertise) = if let Some(name) = rest.strip_suffix("/info/refs") {
         (name, true)

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use super::answer::empty;
 
 /// 301 to the path without its trailing slash, with the query.
-pub(super) fn redirect(uri: &Uri) -> Response {
+fn redirect(uri: &Uri) -> Response {
     let path = uri.path().trim_end_matches('/');
     let target = match uri.query() {
         Some(query) => format!("{path}?{query}"),
