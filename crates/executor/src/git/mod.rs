@@ -215,6 +215,3 @@ fn finish<T>(mut entry: LogWriter, result: Result<T, CheckoutError>) -> Result<T
     }
     result
 }
-
-#[cfg(test)]
-mod tests;

@@ -79,7 +79,7 @@ impl Sender {
 
     /// Runs until the log is complete and delivered, or cannot be.
     pub(super) async fn run(mut self) -> Result<(), SendError> {
-        let mut backoff = Backoff::patient();
+        let mut backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(2));
         loop {
             // Read before the pass: what is written during it makes another one.
             let complete = self.spool.complete.load(Ordering::Acquire);
