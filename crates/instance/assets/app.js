@@ -68,10 +68,11 @@
       }
     }
   }
-  // message: {entry, from, end, lines: [[how, kind, offset, spans]]}; how: n(ew), a(ppend to the last), r(eplace the last)
+  // message: {entry, restart, lines: [[how, kind, offset, spans]]}; how: n(ew), a(ppend to the last), r(eplace the last)
   function append(message) {
     const box = document.getElementById("lines-" + message.entry);
-    if (!box || message.end <= Number(box.dataset.end)) return;
+    if (!box) return;
+    if (message.restart) box.replaceChildren();
     const follow = box.scrollHeight - box.scrollTop - box.clientHeight < 40;
     let last = box.lastElementChild;
     for (const [how, kind, offset, spans] of message.lines) {
@@ -84,7 +85,6 @@
       }
       fill(last, spans);
     }
-    box.dataset.end = message.end;
     if (box.childElementCount > MAX_LINES) prune(box);
     if (follow) box.scrollTop = box.scrollHeight;
   }
@@ -96,9 +96,20 @@
     form.hidden = false;
   }
   document.addEventListener("htmx:sseBeforeMessage", (event) => {
-    if (event.target.id !== "feed") return;
-    event.preventDefault();
-    append(JSON.parse(event.detail.data));
+    if (event.target.id === "feed") {
+      event.preventDefault();
+      append(JSON.parse(event.detail.data));
+    }
+    if (event.target.id === "reload") {
+      event.preventDefault();
+      location.reload();
+    }
+    // A new connection continues where this one is, not where the page began.
+    const page = document.getElementById("job");
+    if (page && event.detail.lastEventId) {
+      const address = page.getAttribute("sse-connect").split("?")[0];
+      page.setAttribute("sse-connect", address + "?at=" + event.detail.lastEventId);
+    }
   });
   for (const box of document.querySelectorAll(".lines")) box.scrollTop = box.scrollHeight;
   document.addEventListener("toggle", (event) => {

@@ -136,6 +136,11 @@ impl Renderer {
         self.settled
     }
 
+    /// Byte offset up to which output was taken; feeding goes on there.
+    pub fn taken(&self) -> u64 {
+        self.decoder.offset()
+    }
+
     /// Renders the next piece.
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Line> {
         let mut lines: Vec<Line> = Vec::new();

@@ -2,6 +2,8 @@
 
 use askama::Template;
 
+use crate::problems::{Problem, Problems};
+
 /// Shortest editor, in lines.
 const MIN_LINES: usize = 12;
 
@@ -41,6 +43,19 @@ pub struct At {
     pub line: usize,
     /// Column, in characters.
     pub column: usize,
+}
+
+/// The mistakes in a text as the pages show them.
+pub fn problems(problems: &Problems) -> Vec<ProblemView> {
+    let view = |problem: &Problem| {
+        let path =
+            if problem.path.is_empty() { String::new() } else { format!("{}: ", problem.path) };
+        ProblemView {
+            at: Some(At { line: problem.line, column: problem.column }),
+            message: format!("{path}{}", problem.message),
+        }
+    };
+    problems.0.iter().map(view).collect()
 }
 
 /// A mistake as the pages show it.

@@ -14,14 +14,6 @@ impl Html {
         let escaped = askama::filters::escape(text, askama::filters::Html).map(|e| e.to_string());
         Self(escaped.expect("escaping into a string cannot fail"))
     }
-
-    /// A rendered template.
-    ///
-    /// # Errors
-    /// When rendering fails.
-    pub fn of(template: &impl askama::Template) -> Result<Self, askama::Error> {
-        template.render().map(Self)
-    }
 }
 
 impl fmt::Display for Html {
@@ -48,6 +40,20 @@ pub fn at(time: i64) -> Html {
 fn time_element(time: i64, tick: &str, text: &str) -> Html {
     let (iso, title) = (iso(time), readable(time));
     Html(format!("<time datetime=\"{iso}\" title=\"{title}\" data-tick=\"{tick}\">{text}</time>"))
+}
+
+/// The HTML without the texts that pass with time, which the page's script keeps current by itself: two
+/// fragments that differ only in those need not be sent twice.
+pub fn without_ticks(html: &str) -> String {
+    let mut rest = html;
+    let mut out = String::with_capacity(html.len());
+    while let Some(at) = rest.find(" data-tick=\"") {
+        let (before, tick) = rest.split_at(at);
+        out.push_str(before);
+        rest = tick.find("</time>").map_or("", |end| &tick[end..]);
+    }
+    out.push_str(rest);
+    out
 }
 
 /// RFC 3339 with milliseconds.
@@ -152,5 +158,9 @@ mod tests {
             "<time datetime=\"2026-01-02T03:04:05.678Z\" title=\"2026-01-02 03:04:05 UTC\" data-tick=\"ago\">3 min ago</time>"
         );
         assert!(ago(now, then).to_string().contains("just now"));
+        let (early, late) = (ago(then, now).to_string(), ago(then, now + 5000).to_string());
+        let page = |time: &str| format!("<p>{time} and {time}</p>");
+        assert_eq!(without_ticks(&page(&early)), without_ticks(&page(&late)));
+        assert!(without_ticks(&page(&early)).ends_with("</time></p>"));
     }
 }

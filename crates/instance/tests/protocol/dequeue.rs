@@ -49,7 +49,10 @@ async fn an_empty_job_has_the_nulls_of_the_original() {
     let instance = Instance::start().await;
     let mut documents = Vec::new();
     for (path, body) in [
-        (ONE, r#"{"executorName":"e","version":"4.2.0","numCPUs":4,"memory":"12G","diskSpace":"20G"}"#),
+        (
+            ONE,
+            r#"{"executorName":"e","version":"4.2.0","numCPUs":4,"memory":"12G","diskSpace":"20G"}"#,
+        ),
         (ONE, r#"{"executorName":"e"}"#),
         (ONE, r#"{"executorName":"e","version":"5.1.0"}"#),
         (MULTI, r#"{"executorName":"e","version":"5.1.0","queues":["batches"]}"#),

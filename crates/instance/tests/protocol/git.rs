@@ -162,7 +162,8 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_there_is_not_found() {
     let instance = Instance::start().await;
-    let new = NewRepository { name: "empty".into(), upstream: "/nope".into(), ..Default::default() };
+    let new =
+        NewRepository { name: "empty".into(), upstream: "/nope".into(), ..Default::default() };
     instance.app.store.add_repository(&new, 0).await.unwrap();
     for name in ["empty", "unregistered"] {
         let held = instance.held("batches", name).await;
@@ -217,7 +218,9 @@ async fn a_failed_sync_says_why_and_heals() {
     assert!(failed.error.contains("/no/such/place"), "{}", failed.error);
     // A git that was killed leaves locks and half packs.
     let mirror = instance.app.git.path(row.id);
-    for left in ["packed-refs.lock", "HEAD.lock", "refs/heads/trunk.lock", "objects/pack/tmp_pack_x"] {
+    for left in
+        ["packed-refs.lock", "HEAD.lock", "refs/heads/trunk.lock", "objects/pack/tmp_pack_x"]
+    {
         let path = mirror.join(left);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(path, "").unwrap();
@@ -235,7 +238,8 @@ async fn an_upload_pack_ends_with_its_client() {
     let instance = Instance::start().await;
     let upstream = Upstream::new();
     let dir = upstream.dir.path();
-    let noise: Vec<u8> = (0..24_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let noise: Vec<u8> =
+        (0..24_u32 << 20).map(|n| (n.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
     std::fs::write(dir.join("noise"), noise).unwrap();
     git(dir, &["add", "."]).unwrap();
     git(dir, &["-c", "core.compression=0", "commit", "--quiet", "-m", "noise"]).unwrap();

@@ -46,7 +46,8 @@ impl Puller {
         let user = store.create_user("u", "hash", Role::User, 0).await.unwrap();
         let token = store.create_access_token(user, "pull", 0).await.unwrap().token;
         use base64::Engine as _;
-        let basic = base64::engine::general_purpose::STANDARD.encode(format!("u:{}", token.expose()));
+        let basic =
+            base64::engine::general_purpose::STANDARD.encode(format!("u:{}", token.expose()));
         Self { authorization: format!("Basic {basic}") }
     }
 
@@ -89,7 +90,10 @@ async fn a_root_file_system_becomes_an_image_that_can_be_pulled() {
     assert_eq!(part.header("content-range"), range);
     let past = puller.get(&instance, &blob, &[("range", "bytes=99999999-")]).await;
     assert_eq!(past.status, 416);
-    puller.get(&instance, "/v2/base/tags/list", &[]).await.is(200, r#"{"name":"base","tags":["1"]}"#);
+    puller
+        .get(&instance, "/v2/base/tags/list", &[])
+        .await
+        .is(200, r#"{"name":"base","tags":["1"]}"#);
     let headers = [("authorization", puller.authorization.as_str())];
     let head = instance.call(Method::HEAD, &blob, &headers, "").await;
     let length = rootfs.len().to_string();

@@ -20,7 +20,8 @@ async fn output_is_appended_once_whatever_is_repeated() {
     instance.job(&held, "addExecutionLogEntry", &add(&held, "a", 1)).await.is(200, "1");
     let out_of_order = instance.job(&held, "addExecutionLogEntry", &add(&held, "b", 7)).await;
     assert_eq!(out_of_order.status, 409);
-    let path = |query: &str| format!("{}?{query}", protocol::routes::log_append("jobs", held.id, 1));
+    let path =
+        |query: &str| format!("{}?{query}", protocol::routes::log_append("jobs", held.id, 1));
     let append = async |query: &str, bytes: &'static [u8]| {
         instance.with_token(Method::POST, &held, &path(query), bytes).await
     };

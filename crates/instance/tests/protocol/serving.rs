@@ -45,9 +45,8 @@ async fn metrics_are_for_site_admins() {
     let text = answer.text();
     assert_eq!(text.matches("# TYPE x counter").count(), 1);
     for executor in ["a", "b"] {
-        let sample = format!(
-            "x{{l=\"1\",sg_instance=\"{executor}\",sg_job=\"sourcegraph-executors\"}} 3\n"
-        );
+        let sample =
+            format!("x{{l=\"1\",sg_instance=\"{executor}\",sg_job=\"sourcegraph-executors\"}} 3\n");
         assert!(text.contains(&sample), "{text}");
     }
     // An executor cannot speak for the instance.

@@ -29,7 +29,9 @@ async fn an_index_in_one_piece() {
     let query = format!(
         "repository={REPOSITORY}&commit={COMMIT}&root=cmd/&indexerName=scip-go&associatedIndexId=8"
     );
-    post(&instance, &query, &[("x-uncompressed-size", "99")], "data").await.is(202, r#"{"id":"1"}"#);
+    post(&instance, &query, &[("x-uncompressed-size", "99")], "data")
+        .await
+        .is(202, r#"{"id":"1"}"#);
     let upload = instance.app.store.upload(1).await.unwrap().unwrap();
     assert_eq!(upload.state, UploadState::Queued);
     assert_eq!((upload.new.root.as_str(), upload.new.indexer.as_str()), ("cmd/", "scip-go"));

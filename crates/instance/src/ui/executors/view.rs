@@ -63,6 +63,8 @@ pub struct ExecutorRow {
     pub capacity: Option<Capacity>,
     /// A drain was requested or is under way.
     pub drain: bool,
+    /// The site admin asked for it.
+    pub drain_requested: bool,
     /// When.
     pub last_seen: Html,
     /// Its own version.
@@ -73,6 +75,8 @@ pub struct ExecutorRow {
     pub jobs: Vec<JobLink>,
     /// Last error that was not a job's own.
     pub last_error: String,
+    /// When it was reported.
+    pub last_error_at: Option<Html>,
     /// Everything else.
     pub details: Vec<Fact>,
 }

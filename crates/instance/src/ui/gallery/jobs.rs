@@ -51,7 +51,7 @@ fn jobs(rows: Vec<JobRow>) -> JobsPage {
             filtered: false,
             range: format!("{} of 312", rows.len()),
             rows,
-            newer: None,
+            newest: None,
             older: Some("/jobs?before=17".to_owned()),
         },
     }
@@ -221,6 +221,8 @@ fn side() -> JobSide {
     let amount = |name, value: &str| Amount { name, value: value.to_owned() };
     let attempt = |number, color, outcome: &str, note: &str| AttemptView {
         number,
+        href: format!("/jobs/5?attempt={number}"),
+        shown: number == 2,
         color,
         outcome: outcome.to_owned(),
         when: format::ago(NOW - (10 - number) * MINUTE, NOW),
@@ -262,6 +264,7 @@ fn job(head: JobHead, stream: Option<String>, groups: Vec<LogGroup>) -> JobPage 
         id: 5,
         queue: "jobs".to_owned(),
         stream,
+        yours: true,
         raw_log: "/jobs/5/log.txt".to_owned(),
         head,
         groups,

@@ -10,7 +10,7 @@ use crate::ui::flash::Flash;
 use crate::ui::format::{self, Html};
 use crate::ui::images::{ImageRow, ImagesPage};
 use crate::ui::page::{Page, Place};
-use crate::ui::repositories::{RepositoriesPage, RepositoryForm, RepositoryRow};
+use crate::ui::repositories::{RepositoriesList, RepositoriesPage, RepositoryForm, RepositoryRow};
 use crate::ui::users::{UserForm, UserRow, UsersPage};
 
 pub(super) fn pages() -> Vec<(&'static str, String)> {
@@ -54,6 +54,7 @@ fn row(id: i64, name: &str) -> ExecutorRow {
         compatibility: None,
         capacity: Some(Capacity { text: "2/4".to_owned(), pips: vec![true, true, false, false] }),
         drain: false,
+        drain_requested: false,
         last_seen: format::ago(NOW - 3000, NOW),
         version: "0.1.0".to_owned(),
         platform: "linux/amd64".to_owned(),
@@ -62,6 +63,7 @@ fn row(id: i64, name: &str) -> ExecutorRow {
             JobLink { id: 42, title: String::new() },
         ],
         last_error: String::new(),
+        last_error_at: None,
         details: vec![
             Fact { name: "Operating system", value: Html::text("linux") },
             Fact { name: "Architecture", value: Html::text("amd64") },
@@ -79,6 +81,7 @@ fn rows() -> Vec<ExecutorRow> {
         dot: "amber",
         status: "Draining",
         drain: true,
+        drain_requested: true,
         jobs: vec![],
         capacity: Some(Capacity { text: "0/2".to_owned(), pips: vec![false, false] }),
         last_error: "image store: no space left on device (os error 28)".to_owned(),
@@ -118,7 +121,8 @@ fn repositories() -> RepositoriesPage {
         state,
         color,
         branch: "main".to_owned(),
-        synced: format::ago(NOW - 12 * MINUTE, NOW),
+        size: "1.2 MiB".to_owned(),
+        synced: Some(format::ago(NOW - 12 * MINUTE, NOW)),
         error: error.to_owned(),
     };
     RepositoriesPage {
@@ -128,17 +132,20 @@ fn repositories() -> RepositoriesPage {
             name_error: Some("name may hold letters, digits and ._/-".to_owned()),
             ..RepositoryForm::default()
         },
-        rows: vec![
-            row(1, "example/app", "Ready", "green", ""),
-            row(2, "example/docs", "Cloning", "blue", ""),
-            row(
-                3,
-                "example/secret",
-                "Error",
-                "red",
-                "fatal: could not read Username for 'https://git.example.com': terminal prompts disabled",
-            ),
-        ],
+        list: RepositoriesList {
+            csrf: "token".to_owned(),
+            rows: vec![
+                row(1, "example/app", "Ready", "green", ""),
+                row(2, "example/docs", "Cloning", "blue", ""),
+                row(
+                    3,
+                    "example/secret",
+                    "Error",
+                    "red",
+                    "fatal: could not read Username for 'https://git.example.com': terminal prompts disabled",
+                ),
+            ],
+        },
     }
 }
 
@@ -147,7 +154,7 @@ fn images() -> ImagesPage {
         reference: reference.to_owned(),
         digest: format!("sha256:{}", "ab12".repeat(16)),
         digest_short: "sha256:ab12ab12ab12".to_owned(),
-        size: format::bytes(73 << 20),
+        kind: "OCI image".to_owned(),
         imported: format::ago(NOW - 3000 * MINUTE, NOW),
     };
     ImagesPage {

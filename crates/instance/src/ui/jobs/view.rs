@@ -69,8 +69,8 @@ pub struct JobsList {
     pub rows: Vec<JobRow>,
     /// What part this is.
     pub range: String,
-    /// Address of the page before.
-    pub newer: Option<String>,
+    /// Address of the first page, from a later one.
+    pub newest: Option<String>,
     /// Address of the page after.
     pub older: Option<String>,
 }
@@ -136,6 +136,8 @@ pub struct JobPage {
     pub stream: Option<String>,
     /// Address of the whole log as text.
     pub raw_log: String,
+    /// The reader may see output.
+    pub yours: bool,
     /// State, failure, phases.
     pub head: JobHead,
     /// Set-up, steps, tear-down.
@@ -355,6 +357,10 @@ pub struct Amount {
 pub struct AttemptView {
     /// From 1.
     pub number: i64,
+    /// Its page.
+    pub href: String,
+    /// It is shown now.
+    pub shown: bool,
     /// CSS colour.
     pub color: &'static str,
     /// How it ended.

@@ -1,9 +1,9 @@
-//! The own account: password and access tokens.
+//! Template of the own account.
 
 use askama::Template;
 
-use super::format::Html;
-use super::page::Page;
+use crate::ui::format::Html;
+use crate::ui::page::Page;
 
 /// The page.
 #[derive(Template)]
