@@ -94,7 +94,7 @@ impl Store {
         let bridge = match backend {
             Backend::Sqlite => None,
             Backend::Postgres => {
-                Some(wake::postgres::Bridge::start(&url, write.clone(), wake.clone()))
+                Some(wake::postgres::Bridge::start(&url, write.clone(), wake.clone()).await?)
             }
         };
         Ok(Self { inner: Arc::new(Inner { backend, read, write, wake, bridge }) })
@@ -202,6 +202,13 @@ fn parse(url: &str) -> Result<(Backend, String)> {
         }
     }
     Ok((Backend::Sqlite, format!("sqlite:{escaped}?mode=rwc")))
+}
+
+/// Ends a transaction without effect and answers. Dropping it would free its locks a little later, and
+/// until then claims would pass over the rows.
+pub(crate) async fn give_up<T>(tx: Tx, answer: Result<T>) -> Result<T> {
+    tx.rollback().await?;
+    answer
 }
 
 /// `$first, $first+1, …`: `count` placeholders for an `IN` list.

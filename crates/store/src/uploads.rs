@@ -2,6 +2,7 @@
 
 use crate::db::Store;
 use crate::error::{Error, Result};
+use crate::retention;
 
 /// How far an upload is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,12 +156,13 @@ impl Store {
         Ok(rows.into_iter().map(Upload::from).collect())
     }
 
-    /// Records a part whose blob is complete; a repeated part replaces the first.
+    /// Records a part whose blob is complete; a repeated part replaces the first, whose blob is then
+    /// doomed if it has another key.
     ///
     /// # Errors
     /// [`Error::NotFound`] for an unknown or complete upload; [`Error::Invalid`] for a part out of
     /// range.
-    pub async fn put_upload_part(&self, id: i64, part: &UploadPart) -> Result<()> {
+    pub async fn put_upload_part(&self, id: i64, part: &UploadPart, now: i64) -> Result<()> {
         let mut tx = self.begin().await?;
         let lock = self.backend().for_update();
         let sql =
@@ -171,6 +173,16 @@ impl Store {
         if !(0..parts).contains(&part.part) {
             let problem = format!("{} is not below the {parts} parts of the upload", part.part);
             return Err(Error::Invalid { field: "index", problem });
+        }
+        let old: Option<String> = sqlx::query_scalar(
+            "SELECT blob_key FROM upload_parts WHERE upload_id = $1 AND part = $2",
+        )
+        .bind(id)
+        .bind(part.part)
+        .fetch_optional(&mut *tx)
+        .await?;
+        if let Some(old) = old.filter(|old| *old != part.blob_key) {
+            retention::doom(&mut tx, &old, now).await?;
         }
         sqlx::query(
             "INSERT INTO upload_parts (upload_id, part, size, blob_key) VALUES ($1, $2, $3, $4) \

@@ -3,7 +3,7 @@
 use super::JobState;
 use super::finish::{End, conclude};
 use super::row::JobRow;
-use crate::db::Store;
+use crate::db::{Store, give_up};
 use crate::error::{Error, Result};
 use crate::transitions::Change;
 use crate::wake::Topic;
@@ -53,7 +53,7 @@ impl Store {
                 self.bump(&[Topic::Job(job_id), Topic::Jobs, Topic::Executor(row.executor)]);
                 Ok(Cancellation::Canceled)
             }
-            state => Ok(Cancellation::AlreadyFinished(state)),
+            state => give_up(tx, Ok(Cancellation::AlreadyFinished(state))).await,
         }
     }
 }

@@ -4,7 +4,7 @@ use protocol::{FailureReason, Usage};
 
 use super::row::{JobRow, write_usage};
 use super::{JobState, Lease};
-use crate::db::{Store, Tx};
+use crate::db::{Store, Tx, give_up};
 use crate::error::{Error, Result};
 use crate::feed;
 use crate::policy;
@@ -64,7 +64,7 @@ impl Store {
             return Ok(None);
         };
         if !holds(&row, lease)? {
-            return Ok(None);
+            return give_up(tx, Ok(None)).await;
         }
         let cancel = row.cancel != 0;
         let state = policy::ending(finish.outcome, cancel, row.num_failures, row.max_retries);
@@ -104,7 +104,7 @@ impl Store {
         let row = row.ok_or_else(|| Error::not_found("job", job_id))?;
         let (from, change) = (row.state()?, Change::Fail);
         if from != JobState::Processing {
-            return Err(Error::Transition { job: job_id, from, change });
+            return give_up(tx, Err(Error::Transition { job: job_id, from, change })).await;
         }
         let end = End {
             state: JobState::Failed,

@@ -9,7 +9,7 @@
 
 use sqlx::AssertSqlSafe;
 
-use crate::db::{Backend, Store, Tx};
+use crate::db::{Backend, Store, Tx, give_up};
 use crate::error::Result;
 
 /// Key of a lane within a queue.
@@ -91,7 +91,7 @@ pub(crate) async fn deactivate_if_empty(store: &Store, queue: &str, lane: Lane) 
         .fetch_optional(&mut *tx)
         .await?;
     if held != Some(1) {
-        return Ok(false);
+        return give_up(tx, Ok(false)).await;
     }
     let done = sqlx::query(
         "UPDATE queue_lanes SET active = 0 WHERE queue = $1 AND priority = $2 AND lane = $3 \

@@ -3,7 +3,7 @@
 use super::JobState;
 use super::lanes::{self, Lane};
 use super::row::JobRow;
-use crate::db::Store;
+use crate::db::{Store, give_up};
 use crate::error::{Error, Result};
 use crate::feed;
 use crate::transitions::{self, Change};
@@ -18,7 +18,11 @@ impl Store {
         let mut tx = self.begin().await?;
         let row = JobRow::lock(&mut tx, self.backend(), job_id).await?;
         let row = row.ok_or_else(|| Error::not_found("job", job_id))?;
-        transitions::check(job_id, row.state()?, Change::Retry, JobState::Queued)?;
+        if let Err(refused) =
+            transitions::check(job_id, row.state()?, Change::Retry, JobState::Queued)
+        {
+            return give_up(tx, Err(refused)).await;
+        }
         sqlx::query(
             "UPDATE jobs SET state = 'queued', queued_at = $2, process_after = NULL, cancel = 0, \
                lost = 0, num_resets = 0, num_failures = 0, started_at = NULL, finished_at = NULL, \

@@ -48,6 +48,7 @@ impl Store {
             let mut tx = self.begin().await?;
             let Some(row) = JobRow::lock(&mut tx, self.backend(), job_id).await? else { continue };
             if row.state()? != JobState::Processing || !row.silent_since(silent_since) {
+                tx.rollback().await?;
                 continue;
             }
             let state = policy::stalled(row.cancel != 0, row.num_resets);

@@ -5,6 +5,7 @@
 //! a few seconds, see [`super`].
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::time::Duration;
 
 use sqlx::AnyPool;
@@ -27,13 +28,15 @@ pub(crate) struct Bridge {
 }
 
 impl Bridge {
-    pub(crate) fn start(url: &str, pool: AnyPool, wake: Wake) -> Self {
+    /// Listens before it returns, so that nothing is missed that happens afterwards.
+    pub(crate) async fn start(url: &str, pool: AnyPool, wake: Wake) -> Result<Self, sqlx::Error> {
         // Our own notifications come back to us; the origin lets us tell them apart.
         let origin = uuid::Uuid::new_v4().simple().to_string();
         let (outgoing, topics) = mpsc::unbounded_channel();
+        let listener = listen(url).await?;
         let sender = tokio::spawn(send_all(topics, pool, origin.clone()));
-        let receiver = tokio::spawn(receive_all(url.to_owned(), wake, origin));
-        Self { outgoing, tasks: [sender, receiver] }
+        let receiver = tokio::spawn(receive_all(listener, url.to_owned(), wake, origin));
+        Ok(Self { outgoing, tasks: [sender, receiver] })
     }
 
     pub(crate) fn send(&self, topic: &Topic) {
@@ -78,19 +81,31 @@ async fn notify(pool: &AnyPool, payload: &str) {
     }
 }
 
-async fn receive_all(url: String, wake: Wake, origin: String) {
+async fn listen(url: &str) -> Result<PgListener, sqlx::Error> {
+    let mut listener = PgListener::connect(url).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
+async fn receive_all(mut listener: PgListener, url: String, wake: Wake, origin: String) {
     loop {
-        if let Err(error) = receive(&url, &wake, &origin).await {
-            tracing::warn!(%error, "failed to listen for wake-ups of other replicas; trying again");
-        }
-        tokio::time::sleep(RECONNECT_AFTER).await;
+        let Err(error) = receive(&mut listener, &wake, &origin).await;
+        tracing::warn!(%error, "failed to listen for wake-ups of other replicas; trying again");
+        listener = loop {
+            tokio::time::sleep(RECONNECT_AFTER).await;
+            if let Ok(listener) = listen(&url).await {
+                break listener;
+            }
+        };
+        wake.bump_everything();
     }
 }
 
-async fn receive(url: &str, wake: &Wake, origin: &str) -> Result<(), sqlx::Error> {
-    let mut listener = PgListener::connect(url).await?;
-    listener.listen(CHANNEL).await?;
-    wake.bump_everything();
+async fn receive(
+    listener: &mut PgListener,
+    wake: &Wake,
+    origin: &str,
+) -> Result<Infallible, sqlx::Error> {
     loop {
         // `None` means that the connection was lost and made anew.
         let Some(notification) = listener.try_recv().await? else {

@@ -1,0 +1,59 @@
+//! Opening databases of another time.
+
+use store::{Error, SCHEMA_VERSION, Store};
+
+use crate::contract;
+use crate::db::T0;
+
+contract! {
+    async fn opening_again_changes_nothing(db) {
+        let id = db.enqueue_one("jobs", 1, T0).await;
+        let again = Store::open(&db.url).await.unwrap();
+        assert_eq!(again.job(id).await.unwrap().unwrap().id, id);
+    }
+
+    async fn a_database_of_a_newer_program_is_refused(db) {
+        let pool = sqlx::AnyPool::connect(&db.url).await.unwrap();
+        let newer = SCHEMA_VERSION + 1;
+        sqlx::query("UPDATE schema_version SET version = $1")
+            .bind(newer)
+            .execute(&pool)
+            .await
+            .unwrap();
+        let error = Store::open(&db.url).await.unwrap_err();
+        let known = matches!(error, Error::NewerDatabase { database, program }
+            if database == newer && program == SCHEMA_VERSION);
+        assert!(known, "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("schema version {newer}")), "{text}");
+        assert!(text.contains(&format!("up to {SCHEMA_VERSION}")), "{text}");
+        let left: i64 = sqlx::query_scalar("SELECT version FROM schema_version")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        assert_eq!(left, newer);
+    }
+
+    async fn programs_that_start_together_migrate_once(db) {
+        let pool = sqlx::AnyPool::connect(&db.url).await.unwrap();
+        let open = (0..4).map(|_| {
+            let url = db.url.clone();
+            tokio::spawn(async move { Store::open(&url).await.map(drop) })
+        });
+        for opened in open.collect::<Vec<_>>() {
+            opened.await.unwrap().unwrap();
+        }
+        let rows: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM schema_version").fetch_one(&pool).await.unwrap();
+        assert_eq!(rows, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_url_that_names_no_database_is_refused_without_showing_it() {
+    for url in ["mysql://ada:hunter2@db/x", "sqlite:", ""] {
+        let error = Store::open(url).await.unwrap_err();
+        assert!(matches!(error, Error::Url { .. }), "{error}");
+        assert!(!error.to_string().contains("hunter2"));
+    }
+}
