@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::http::{HeaderMap, header};
+use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use store::Role;
 
 use crate::App;
+use crate::http::auth::{Rejection, SiteAdmin};
 use crate::http::error::Error;
 use crate::metrics::exposition::{self, Merged};
 
@@ -28,26 +28,17 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
     Ok("ok\n")
 }
 
-/// `/metrics` on the main address: for the access token of a site admin, because it names executors
-/// and tells how busy they are.
+/// `/metrics` on the main address: for site admins, because it names executors and tells how busy they
+/// are.
 pub(super) async fn guarded_metrics(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
+    app: State<Arc<App>>,
+    admin: Result<SiteAdmin, Rejection>,
 ) -> Result<Response, Error> {
-    let header = headers.get(header::AUTHORIZATION).and_then(|v| v.to_str().ok());
-    let token = header.and_then(|h| h.strip_prefix("Bearer ").or(h.strip_prefix("token ")));
-    let user = match token {
-        Some(token) => app
-            .store
-            .user_by_access_token(token.trim(), app.clock.now_ms())
-            .await
-            .map_err(Error::internal)?,
-        None => None,
-    };
-    match user {
-        Some((_, user)) if user.role == Role::SiteAdmin => metrics(State(app)).await,
-        Some(_) => Err(Error::Forbidden("metrics are for site admins".to_owned())),
-        None => Err(Error::Unauthorized(
+    match admin {
+        Ok(SiteAdmin(_)) => metrics(app).await,
+        Err(Rejection::Error(error)) => Err(error),
+        // A scraper can do nothing with the log-in page.
+        Err(Rejection::LogIn { .. }) => Err(Error::Unauthorized(
             "metrics need the access token of a site admin, or --metrics-listen".to_owned(),
         )),
     }

@@ -44,10 +44,10 @@ impl Puller {
     async fn new(instance: &Instance) -> Self {
         let store = &instance.app.store;
         let user = store.create_user("u", "hash", Role::User, 0).await.unwrap();
-        let token = store.create_access_token(user, "pull", 0).await.unwrap().token;
+        let made = store.create_access_token(user, "pull", 0).await.unwrap();
+        let token = instance::accounts::token_value(&made.token);
         use base64::Engine as _;
-        let basic =
-            base64::engine::general_purpose::STANDARD.encode(format!("u:{}", token.expose()));
+        let basic = base64::engine::general_purpose::STANDARD.encode(format!("u:{token}"));
         Self { authorization: format!("Basic {basic}") }
     }
 

@@ -19,6 +19,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use crate::App;
+use crate::accounts;
 use crate::http::executors::job_of_token;
 use error::{Code, Error};
 use path::Wanted;
@@ -95,6 +96,6 @@ async fn authorize(app: &App, headers: &HeaderMap) -> Result<(), Error> {
     if job.is_some_and(|job| job.state == store::TokenState::Live) {
         return Ok(());
     }
-    let user = app.store.user_by_access_token(&token, app.clock.now_ms()).await?;
+    let user = accounts::present(app, &token).await.map_err(|e| Error::internal(&e))?;
     if user.is_some() { Ok(()) } else { Err(Error::unauthorized()) }
 }
