@@ -162,14 +162,15 @@ impl Store {
     /// # Errors
     /// [`Error::NotFound`] for an unknown or complete upload; [`Error::Invalid`] for a part out of
     /// range.
-    pub async fn put_upload_part(&self, id: i64, part: &UploadPart, now: i64) -> Result<()> {
+    pub async fn put_upload_part(&self, id: i64, part: &UploadPart) -> Result<()> {
         let mut tx = self.begin().await?;
         let lock = self.backend().for_update();
-        let sql =
-            format!("SELECT num_parts FROM uploads WHERE id = $1 AND state = 'uploading'{lock}");
-        let parts: Option<i64> =
-            sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&mut *tx).await?;
-        let parts = parts.ok_or_else(|| Error::not_found("upload", id))?;
+        let sql = format!(
+            "SELECT num_parts, created_at FROM uploads WHERE id = $1 AND state = 'uploading'{lock}"
+        );
+        let upload: Option<(i64, i64)> =
+            sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(id).fetch_optional(&mut *tx).await?;
+        let (parts, created_at) = upload.ok_or_else(|| Error::not_found("upload", id))?;
         if !(0..parts).contains(&part.part) {
             let problem = format!("{} is not below the {parts} parts of the upload", part.part);
             return Err(Error::Invalid { field: "index", problem });
@@ -182,7 +183,7 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         if let Some(old) = old.filter(|old| *old != part.blob_key) {
-            retention::doom(&mut tx, &old, now).await?;
+            retention::doom(&mut tx, &old, created_at).await?;
         }
         sqlx::query(
             "INSERT INTO upload_parts (upload_id, part, size, blob_key) VALUES ($1, $2, $3, $4) \

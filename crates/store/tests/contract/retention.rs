@@ -57,7 +57,7 @@ contract! {
         let new = NewUpload { num_parts: 2, ..NewUpload::default() };
         let torn = db.create_upload(&new, T0).await.unwrap();
         let part = UploadPart { part: 0, size: 1, blob_key: "part-0".into() };
-        db.put_upload_part(torn, &part, T0).await.unwrap();
+        db.put_upload_part(torn, &part).await.unwrap();
         let fresh = db.create_upload(&new, T0 + 50).await.unwrap();
         let keep = Retention { jobs_before: T0, uploads_before: T0 + 50, audit_before: T0 + 50 };
         let swept = db.retain(&keep, T0 + 10).await.unwrap();

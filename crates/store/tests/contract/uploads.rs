@@ -29,21 +29,21 @@ contract! {
         let upload = db.upload(id).await.unwrap().unwrap();
         assert_eq!((upload.state, upload.created_at), (UploadState::Uploading, T0));
         assert_eq!(upload.new, new(2));
-        db.put_upload_part(id, &part(1, "p1"), T0).await.unwrap();
+        db.put_upload_part(id, &part(1, "p1")).await.unwrap();
         assert_eq!(db.finish_upload(id, T0 + 1).await.unwrap(), 1);
         for wrong in [-1, 2] {
-            let refused = db.put_upload_part(id, &part(wrong, "x"), T0).await;
+            let refused = db.put_upload_part(id, &part(wrong, "x")).await;
             assert!(matches!(refused, Err(Error::Invalid { field: "index", .. })));
         }
-        db.put_upload_part(id, &part(0, "p0"), T0).await.unwrap();
-        db.put_upload_part(id, &part(0, "p0-again"), T0).await.unwrap();
+        db.put_upload_part(id, &part(0, "p0")).await.unwrap();
+        db.put_upload_part(id, &part(0, "p0-again")).await.unwrap();
         assert_eq!(db.upload_parts(id).await.unwrap(), [part(0, "p0-again"), part(1, "p1")]);
         assert_eq!(db.doomed_blobs(9).await.unwrap(), ["p0"]);
         assert_eq!(db.finish_upload(id, T0 + 2).await.unwrap(), 0);
         assert_eq!(db.finish_upload(id, T0 + 3).await.unwrap(), 0);
         let upload = db.upload(id).await.unwrap().unwrap();
         assert_eq!((upload.state, upload.finished_at), (UploadState::Queued, Some(T0 + 2)));
-        let late = db.put_upload_part(id, &part(0, "x"), T0).await;
+        let late = db.put_upload_part(id, &part(0, "x")).await;
         assert!(matches!(late, Err(Error::NotFound { .. })));
         assert!(matches!(db.finish_upload(999, T0).await, Err(Error::NotFound { .. })));
         assert_eq!(db.upload(999).await.unwrap(), None);
