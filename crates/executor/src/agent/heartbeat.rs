@@ -14,21 +14,42 @@ use super::running::orders;
 use crate::client::queue::Beat;
 use crate::client::{ClientError, JobRef};
 
-/// Pause after a held beat that came back early with nothing new: the instance repeats itself until
-/// a job that it stopped is gone.
+/// First and longest pause after held beats that came back early with nothing new: the instance
+/// repeats itself until a job that it stopped is gone.
 const REPEATED: Duration = Duration::from_millis(200);
+const REPEATED_MAX: Duration = Duration::from_secs(1);
 /// Beats are never closer than this, so that several jobs starting together make one beat.
 const CLOSEST: Duration = Duration::from_millis(20);
+
+/// When the next beat is due.
+#[derive(Debug, Default)]
+struct Pace {
+    failures: u32,
+    repeated: u32,
+}
+
+impl Pace {
+    /// After a held beat that took `elapsed`: at once, unless the instance only repeats itself.
+    fn after_held(&mut self, elapsed: Duration, news: bool, interval: Duration) -> Duration {
+        if news || elapsed >= interval / 2 {
+            self.repeated = 0;
+            return elapsed;
+        }
+        let pause = REPEATED.saturating_mul(1 << self.repeated.min(8)).min(REPEATED_MAX);
+        self.repeated += 1;
+        elapsed + pause
+    }
+}
 
 impl Shared {
     pub(super) async fn beat(&self, telemetry: HeartbeatRequest, end: CancellationToken) {
         let interval = self.agent.config.heartbeat_interval;
-        let mut failures = 0_u32;
+        let mut pace = Pace::default();
         loop {
             let started = Instant::now();
             let next = tokio::select! {
                 () = end.cancelled() => return,
-                next = self.one_beat(&telemetry, interval, &mut failures) => next,
+                next = self.one_beat(&telemetry, interval, &mut pace) => next,
             };
             tokio::select! {
                 () = end.cancelled() => return,
@@ -42,7 +63,7 @@ impl Shared {
         &self,
         telemetry: &HeartbeatRequest,
         interval: Duration,
-        failures: &mut u32,
+        pace: &mut Pace,
     ) -> Duration {
         let client = &self.agent.client;
         let started = Instant::now();
@@ -65,19 +86,18 @@ impl Shared {
         self.agent.metrics.call("Heartbeat", result.is_ok());
         match result {
             Ok(beat) => {
-                if *failures > 0 {
+                if std::mem::take(&mut pace.failures) > 0 {
                     tracing::info!("the instance answers heartbeats again");
                 }
-                *failures = 0;
                 let news = self.obey(&reported, &beat);
-                match beat.held || client.granted().long_poll {
-                    true if news || started.elapsed() >= interval / 2 => started.elapsed(),
-                    true => started.elapsed() + REPEATED,
-                    false => interval,
+                if !beat.held && !client.granted().long_poll {
+                    return interval;
                 }
+                pace.after_held(started.elapsed(), news, interval)
             }
             Err(error) => {
-                self.complain(&error, failures);
+                pace.failures += 1;
+                self.complain(&error, pace.failures);
                 interval
             }
         }
@@ -100,8 +120,7 @@ impl Shared {
     }
 
     /// A failed beat stops no job; the next may succeed.
-    fn complain(&self, error: &ClientError, failures: &mut u32) {
-        *failures += 1;
+    fn complain(&self, error: &ClientError, failures: u32) {
         self.agent.status.note_error(error);
         if error.is_refused() {
             tracing::error!(
@@ -109,7 +128,24 @@ impl Shared {
                 "the instance refuses the access token: EXECUTOR_FRONTEND_PASSWORD must be equal to executors.accessToken in its site configuration"
             );
         } else {
-            tracing::warn!(%error, failures = *failures, "the heartbeat failed");
+            tracing::warn!(%error, failures, "the heartbeat failed");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_that_repeats_itself_is_asked_less_often() {
+        let mut pace = Pace::default();
+        let interval = Duration::from_secs(5);
+        let ms = Duration::from_millis;
+        assert_eq!(pace.after_held(ms(30), true, interval), ms(30));
+        let pauses = [0; 4].map(|_| pace.after_held(ms(0), false, interval));
+        assert_eq!(pauses, [ms(200), ms(400), ms(800), ms(1000)]);
+        assert_eq!(pace.after_held(ms(5000), false, interval), ms(5000));
+        assert_eq!(pace.after_held(ms(0), false, interval), ms(200));
     }
 }

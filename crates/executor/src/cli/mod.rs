@@ -4,6 +4,8 @@ mod install;
 mod logging;
 mod run;
 mod signals;
+mod test_vm;
+mod validate;
 
 use std::process::ExitCode;
 
@@ -26,8 +28,13 @@ enum Command {
     /// Take jobs and run them (the default).
     #[command(after_long_help = environment_help())]
     Run(run::RunArgs),
+    /// Check everything that `run` needs, and say how to fix what is missing.
+    #[command(after_long_help = environment_help())]
+    Validate,
     /// Prepare what jobs need on this machine.
     Install(InstallArgs),
+    /// Start a microVM as for a job and look around in it.
+    TestVm(test_vm::TestVmArgs),
 }
 
 #[derive(Args)]
@@ -45,7 +52,9 @@ pub fn main() -> ExitCode {
     }
     let result = match cli.command.unwrap_or(Command::Run(run::RunArgs::default())) {
         Command::Run(args) => run::run(&args),
+        Command::Validate => validate::run(),
         Command::Install(args) => install::run(args.what),
+        Command::TestVm(args) => test_vm::run(args),
     };
     match result {
         Ok(code) => code,

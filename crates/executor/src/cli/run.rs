@@ -13,11 +13,12 @@ use executor::metrics::Metrics;
 use executor::state::{StateLock, open_tools};
 use executor::status::Status;
 
-use super::{load_config, logging, runtime, signals};
+use super::{load_config, logging, runtime, signals, validate};
 
 #[derive(Args, Default)]
 pub struct RunArgs {
-    /// End with an error when the instance refuses the access token, instead of trying again.
+    /// Check this machine first as `executor validate` does, and end with an error if it is not fit or
+    /// the instance refuses the access token, instead of trying again.
     #[arg(long)]
     verify: bool,
 }
@@ -38,6 +39,9 @@ pub fn run(args: &RunArgs) -> anyhow::Result<ExitCode> {
 async fn serve(config: Arc<Config>, verify: bool) -> anyhow::Result<ExitCode> {
     let shutdown = Shutdown::default();
     signals::listen(shutdown.clone()).context("cannot listen to signals")?;
+    if verify && !validate::check_all(&config).await {
+        anyhow::bail!("this machine is not fit to run jobs, see above");
+    }
     let lock = StateLock::take(&config.state_dir)?;
     let tools = open_tools(Arc::clone(&config), &config.state_dir, &lock).await?;
     let status = Arc::new(Status::new(

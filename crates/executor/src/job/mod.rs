@@ -21,8 +21,10 @@ mod runner;
 pub mod script;
 mod skip;
 mod steps;
+mod trial;
 
 pub use control::{Interrupt, JobControl};
 pub use failure::Failure;
 pub use plan::{Plan, Resources, Step};
 pub use runner::{JobRunner, Tools};
+pub use trial::{Trial, trial};

@@ -47,10 +47,7 @@ pub(super) struct Pipeline<'a> {
 impl Pipeline<'_> {
     /// All of it.
     pub(super) async fn run(&self) -> Result<(), Failure> {
-        self.phases.enter(Phase::Preparing);
-        let (images, workspace) = tokio::try_join!(self.images(), self.workspace())?;
-        self.phases.enter(Phase::Booting);
-        let machine = self.boot(&images, workspace.as_ref()).await?;
+        let (machine, images) = self.prepare().await?;
         let _gateway = self.open_gateway(machine);
         self.phases.enter(Phase::Running);
         let result = self.explain(machine, self.run_steps(machine, &images).await).await;
@@ -63,6 +60,15 @@ impl Pipeline<'_> {
         self.phases.enter(Phase::Collecting);
         let collected = self.collect(machine).await;
         result.and(self.explain(machine, collected).await)
+    }
+
+    /// Everything up to a machine that could run steps.
+    pub(super) async fn prepare(&self) -> Result<(&Machine, Vec<Image>), Failure> {
+        self.phases.enter(Phase::Preparing);
+        let (images, workspace) = tokio::try_join!(self.images(), self.workspace())?;
+        self.phases.enter(Phase::Booting);
+        let machine = self.boot(&images, workspace.as_ref()).await?;
+        Ok((machine, images))
     }
 
     async fn images(&self) -> Result<Vec<Image>, Failure> {

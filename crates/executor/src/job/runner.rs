@@ -135,7 +135,7 @@ impl JobRunner {
         started: Instant,
     ) -> (End, Usage) {
         let machine = OnceCell::new();
-        let machine_name = self.machine_name(client);
+        let machine_name = machine_name(&self.tools.config, client);
         let pipeline = Pipeline {
             job,
             plan,
@@ -252,19 +252,14 @@ impl JobRunner {
         secrets.remove("");
         Redactor::new(&secrets)
     }
+}
 
-    fn machine_name(&self, client: &JobClient) -> String {
-        let unique = uuid::Uuid::new_v4().simple().to_string();
-        let name = format!(
-            "{}-{}-{}-{}",
-            self.tools.config.qemu.vm_prefix,
-            client.queue(),
-            client.id(),
-            &unique[..8]
-        );
-        // Names have at most 64 bytes; the end makes it unique.
-        name[name.len().saturating_sub(64)..].to_owned()
-    }
+/// A name for the machine of a job; names have at most 64 bytes, and the end makes it unique.
+pub(super) fn machine_name(config: &Config, client: &JobClient) -> String {
+    let unique = uuid::Uuid::new_v4().simple().to_string();
+    let prefix = &config.qemu.vm_prefix;
+    let name = format!("{prefix}-{}-{}-{}", client.queue(), client.id(), &unique[..8]);
+    name[name.len().saturating_sub(64)..].to_owned()
 }
 
 /// Destroys the machine and says so.

@@ -10,7 +10,7 @@ use super::files;
 use super::pipeline::guest_failure;
 use super::plan::Step;
 use super::skip;
-use crate::logs::{JobLog, LogError, LogWriter, Stream};
+use crate::logs::{JobLog, LogWriter, Stream};
 use crate::runtime::{Machine, image_serial};
 
 /// Where programs are looked for when the image does not say; the value that container engines use.
@@ -55,23 +55,27 @@ async fn run_one(
     judged
 }
 
-async fn execute(
-    machine: &Machine,
-    step: &Step,
-    image: &Image,
-    entry: &mut LogWriter,
-) -> Result<ExecResult, Failure> {
+/// How the guest is asked to run a step.
+pub(super) fn spec_of(step: &Step, image: &Image) -> ExecSpec {
     let mut env = vec![DEFAULT_PATH.to_owned()];
     env.extend(image.config.env.iter().chain(&step.env).cloned());
-    let spec = ExecSpec {
+    ExecSpec {
         image: image_serial(step.image),
         argv: step.argv.clone(),
         env,
         cwd: step.cwd.clone(),
         user: image.config.user.clone(),
         ..ExecSpec::default()
-    };
-    let started = machine.guest().exec(spec).await;
+    }
+}
+
+async fn execute(
+    machine: &Machine,
+    step: &Step,
+    image: &Image,
+    entry: &mut LogWriter,
+) -> Result<ExecResult, Failure> {
+    let started = machine.guest().exec(spec_of(step, image)).await;
     let mut exec = started.map_err(|error| start_failure(&step.log_key, &error))?;
     while let Some(chunk) = exec.next().await {
         let stream = match chunk.stdio {
@@ -81,14 +85,10 @@ async fn execute(
         if let Err(error) = entry.output(stream, &chunk.data) {
             // The machine goes away with the job, and the step with it.
             let _ = exec.kill().await;
-            return Err(too_much(error));
+            return Err(error.into());
         }
     }
     exec.wait().await.map_err(|error| start_failure(&step.log_key, &error))
-}
-
-fn too_much(error: LogError) -> Failure {
-    error.into()
 }
 
 /// A step that could not start fails like one that ran: 127 is what shells say.

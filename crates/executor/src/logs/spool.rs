@@ -58,17 +58,23 @@ impl JobLog {
         redactor: Redactor,
         limit: u64,
     ) -> std::io::Result<Self> {
-        std::fs::create_dir_all(dir)?;
-        let spool = Arc::new(Spool {
-            dir: dir.to_owned(),
-            entries: Mutex::new(Vec::new()),
-            news: Notify::new(),
-            complete: AtomicBool::new(false),
-            written: AtomicU64::new(0),
-            limit,
-        });
+        let spool = Spool::create(dir, limit)?;
         let sender = tokio::spawn(Sender::new(client, mode, Arc::clone(&spool)).run());
         Ok(Self { spool, redactor, sender: Mutex::new(Some(sender)) })
+    }
+
+    /// A log that nobody gets: `<n>.log` in `dir` for each entry.
+    ///
+    /// # Errors
+    /// The directory could not be made.
+    pub fn local(dir: &Path, redactor: Redactor, limit: u64) -> std::io::Result<Self> {
+        Ok(Self { spool: Spool::create(dir, limit)?, redactor, sender: Mutex::new(None) })
+    }
+
+    /// Keys of the entries so far, with the files that hold their output.
+    pub fn files(&self) -> Vec<(String, PathBuf)> {
+        let entries = self.spool.entries();
+        entries.iter().map(|entry| (entry.key.clone(), entry.path.clone())).collect()
     }
 
     /// Begins an entry. `command` is what ran, word by word; `None` for work of the executor itself.
@@ -116,6 +122,18 @@ impl Drop for JobLog {
 }
 
 impl Spool {
+    fn create(dir: &Path, limit: u64) -> std::io::Result<Arc<Self>> {
+        std::fs::create_dir_all(dir)?;
+        Ok(Arc::new(Self {
+            dir: dir.to_owned(),
+            entries: Mutex::new(Vec::new()),
+            news: Notify::new(),
+            complete: AtomicBool::new(false),
+            written: AtomicU64::new(0),
+            limit,
+        }))
+    }
+
     fn add(&self, key: &str, command: Option<Vec<String>>) -> Arc<SpooledEntry> {
         let mut entries = self.lock();
         let number = entries.len() as i64 + 1;

@@ -1,0 +1,69 @@
+//! A machine prepared exactly as that of a job, for a person to look around in.
+
+use std::sync::Arc;
+
+use microvm::ExecSpec;
+use microvm::images::Image;
+use protocol::Job;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use super::failure::Failure;
+use super::phases::Phases;
+use super::pipeline::Pipeline;
+use super::plan::Plan;
+use super::runner::{Tools, machine_name};
+use super::steps::spec_of;
+use crate::client::JobClient;
+use crate::logs::JobLog;
+use crate::metrics::Metrics;
+use crate::runtime::Machine;
+
+/// A prepared machine.
+pub struct Trial {
+    /// The machine; the caller destroys it.
+    pub machine: Machine,
+    plan: Plan,
+    images: Vec<Image>,
+}
+
+impl Trial {
+    /// How to run `argv` as the job's first step would run its script.
+    pub fn command(&self, argv: Vec<String>, env: Vec<String>) -> ExecSpec {
+        let mut step = self.plan.steps[0].clone();
+        step.argv = argv;
+        step.env.extend(env);
+        spec_of(&step, &self.images[step.image])
+    }
+}
+
+/// Prepares the machine of a job, which must have a step.
+///
+/// # Errors
+/// As a job would fail.
+pub async fn trial(
+    job: Job,
+    tools: &Tools,
+    client: &JobClient,
+    log: &JobLog,
+) -> Result<Trial, Failure> {
+    let plan = Plan::of_job(&job, &tools.config)?;
+    let metrics = Metrics::default();
+    let phases = Phases::new(client, false, Instant::now(), &metrics);
+    let machine = OnceCell::new();
+    let pipeline = Pipeline {
+        job: &Arc::new(job),
+        plan: &plan,
+        client,
+        log,
+        phases: &phases,
+        tools,
+        metrics: &metrics,
+        results: false,
+        machine: &machine,
+        machine_name: &machine_name(&tools.config, client),
+    };
+    let (_, images) = pipeline.prepare().await?;
+    let machine = machine.into_inner().ok_or_else(|| Failure::executor("there is no machine"))?;
+    Ok(Trial { machine, plan, images })
+}
