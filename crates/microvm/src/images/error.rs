@@ -102,11 +102,9 @@ pub enum ImageError {
         /// The system's answer.
         source: std::io::Error,
     },
-    /// `sqfstar` or `mksquashfs` is missing or failed.
-    #[error("{program}: {detail}")]
+    /// `mksquashfs` is missing or failed.
+    #[error("mksquashfs: {detail}")]
     Squash {
-        /// Program name.
-        program: &'static str,
         /// Exit status and the end of its error output, or the fix.
         detail: String,
     },

@@ -114,7 +114,12 @@ mod tests {
         let (seen, mut saw) = tokio::sync::mpsc::unbounded_channel();
         let waiter = tokio::spawn({
             let flights = Arc::clone(&flights);
-            async move { drop(flights.turn(&1, move |progress| drop(seen.send(progress))).await) }
+            async move {
+                let tell = move |progress| {
+                    let _ = seen.send(progress);
+                };
+                drop(flights.turn(&1, tell).await);
+            }
         });
         let progress = Progress { phase: super::super::Phase::Merging, done: 1, total: 2 };
         while saw.is_empty() {

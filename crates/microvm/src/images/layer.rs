@@ -217,7 +217,11 @@ fn place(
         }
         Kind::File => leaf(Body::File { offset, len: entry.size }),
         Kind::Fifo => leaf(Body::Fifo),
-        Kind::Symlink => leaf(Body::Symlink(link_target(entry)?)),
+        Kind::Symlink => {
+            // Whatever a header says, Linux has symbolic links with this mode only.
+            let meta = Meta { mode: 0o777, ..meta(entry) };
+            Node::Leaf(Arc::new(Leaf { meta, body: Body::Symlink(link_target(entry)?) }))
+        }
         Kind::HardLink => hard_link(root, entry, parents, name)?,
         Kind::Device => {
             let dir = directory(root, parents, entry, budget)?;

@@ -34,3 +34,6 @@ pub use request::{
     Phase, Platform, Progress, ProgressFn,
 };
 pub use store::{ImageStore, StoreOptions};
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,9 @@
-//! squashfs files by the programs of squashfs-tools (≥ 4.5).
+//! squashfs files by `mksquashfs` of squashfs-tools (≥ 4.5).
+
+mod root;
 
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, BufWriter, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -9,6 +11,9 @@ use std::thread::JoinHandle;
 
 use super::error::ImageError;
 use super::tree::{IMPLICIT_DIR, Meta};
+
+/// `sqfstar` would do for tar streams, but its version 4.5 refuses the options of a compressor.
+const PROGRAM: &str = "mksquashfs";
 
 /// How file content is stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,9 +30,9 @@ pub enum Compression {
 impl Compression {
     fn arguments(self) -> &'static [&'static str] {
         match self {
-            Self::Lz4 => &["-comp", "lz4"],
+            Self::Lz4 => &["-comp", "lz4", "-noI"],
             // The tool's default level 15 takes ten times as long for a few per cent.
-            Self::Zstd => &["-comp", "zstd", "-Xcompression-level", "3"],
+            Self::Zstd => &["-comp", "zstd", "-Xcompression-level", "3", "-noI"],
             Self::None => &["-comp", "lz4", "-noI", "-noD", "-noF", "-noX"],
         }
     }
@@ -51,7 +56,6 @@ pub struct DirOptions {
 /// stored, not followed; extended attributes are left out. Returns the size in bytes. Blocks; call it
 /// from a blocking thread.
 pub fn from_dir(dir: &Path, out: &Path, options: &DirOptions) -> Result<u64, ImageError> {
-    const PROGRAM: &str = "mksquashfs";
     let mut arguments: Vec<OsString> = Vec::new();
     // A path that starts with a hyphen would be an option.
     arguments.push(absolute(dir)?.into());
@@ -73,13 +77,13 @@ pub fn from_dir(dir: &Path, out: &Path, options: &DirOptions) -> Result<u64, Ima
             if !plain || path.as_os_str().is_empty() {
                 let detail =
                     format!("exclude path {} must be relative, without `..`", path.display());
-                return Err(ImageError::Squash { program: PROGRAM, detail });
+                return Err(ImageError::Squash { detail });
             }
             arguments.push(path.into());
         }
     }
-    let running = start(PROGRAM, &arguments, Stdio::null())?;
-    finish(PROGRAM, running, out)
+    let running = start(&arguments, Stdio::null())?;
+    finish(running, out)
 }
 
 /// Writes a squashfs file `out`, which must not exist, from the tar stream that `write` produces.
@@ -93,26 +97,21 @@ pub fn from_tar(
     from_tar_with_root(out, compression, &IMPLICIT_DIR, write)
 }
 
-/// [`from_tar`] with the root directory's mode, owner and time, which `sqfstar` does not read from the
-/// stream.
+/// [`from_tar`] with the root directory's mode, owner and time, which the program does not read from
+/// the stream.
 pub(super) fn from_tar_with_root(
     out: &Path,
     compression: Compression,
     root: &Meta,
     write: impl FnOnce(&mut dyn Write) -> Result<(), ImageError>,
 ) -> Result<u64, ImageError> {
-    const PROGRAM: &str = "sqfstar";
-    let mut arguments: Vec<OsString> = shared_arguments(compression).collect();
-    for (option, value) in [
-        ("-root-mode", format!("{:o}", root.mode)),
-        ("-root-uid", root.uid.to_string()),
-        ("-root-gid", root.gid.to_string()),
-        ("-root-time", root.mtime.to_string()),
-    ] {
-        arguments.extend([OsString::from(option), OsString::from(value)]);
-    }
-    arguments.push(absolute(out)?.into());
-    let mut running = start(PROGRAM, &arguments, Stdio::piped())?;
+    let mut arguments: Vec<OsString> = vec!["-".into(), absolute(out)?.into()];
+    arguments.extend(
+        ["-tar".to_owned(), "-root-mode".to_owned(), format!("{:o}", root.mode)]
+            .map(OsString::from),
+    );
+    arguments.extend(shared_arguments(compression));
+    let mut running = start(&arguments, Stdio::piped())?;
     let stdin = running.child.stdin.take().expect("stdin is piped");
     let mut pipe = Pipe { out: BufWriter::with_capacity(256 << 10, stdin), broken: false };
     let written =
@@ -121,16 +120,22 @@ pub(super) fn from_tar_with_root(
     drop(pipe);
     match written {
         // The program ended first: its own words explain more than a broken pipe.
-        Err(_) if broken => finish(PROGRAM, running, out).and_then(|_| {
+        Err(_) if broken => finish(running, out).and_then(|_| {
             let detail = "stopped reading before the end".to_owned();
-            Err(ImageError::Squash { program: PROGRAM, detail })
+            Err(ImageError::Squash { detail })
         }),
         Err(error) => {
             drop(running);
             remove(out);
             Err(error)
         }
-        Ok(()) => finish(PROGRAM, running, out),
+        Ok(()) => {
+            let size = finish(running, out)?;
+            let file = File::options().read(true).write(true).open(out);
+            file.and_then(|file| root::set(&file, root))
+                .map_err(ImageError::io("complete", out))?;
+            Ok(size)
+        }
     }
 }
 
@@ -169,13 +174,9 @@ fn shared_arguments(compression: Compression) -> impl Iterator<Item = OsString> 
     compression.arguments().iter().copied().chain(fixed).map(OsString::from)
 }
 
-fn start(
-    program: &'static str,
-    arguments: &[OsString],
-    stdin: Stdio,
-) -> Result<Running, ImageError> {
+fn start(arguments: &[OsString], stdin: Stdio) -> Result<Running, ImageError> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
-    let mut child = Command::new(program)
+    let mut child = Command::new(PROGRAM)
         .args(arguments)
         .env_clear()
         .env("PATH", path)
@@ -191,7 +192,7 @@ fn start(
                 }
                 _ => error.to_string(),
             };
-            ImageError::Squash { program, detail }
+            ImageError::Squash { detail }
         })?;
     // Read at once: a program that says much must not wait for us while we wait for it.
     let words = child.stderr.take().map(|stderr| std::thread::spawn(move || tail(stderr)));
@@ -199,13 +200,12 @@ fn start(
 }
 
 /// Waits for the program. Its input must be closed.
-fn finish(program: &'static str, mut running: Running, out: &Path) -> Result<u64, ImageError> {
-    let status =
-        running.child.wait().map_err(|e| ImageError::Squash { program, detail: e.to_string() })?;
+fn finish(mut running: Running, out: &Path) -> Result<u64, ImageError> {
+    let status = running.child.wait().map_err(|e| ImageError::Squash { detail: e.to_string() })?;
     if !status.success() {
         remove(out);
         let words = running.words.take().and_then(|words| words.join().ok()).unwrap_or_default();
-        return Err(ImageError::Squash { program, detail: format!("{status}: {words}") });
+        return Err(ImageError::Squash { detail: format!("{status}: {words}") });
     }
     Ok(fs::metadata(out).map_err(ImageError::io("read", out))?.len())
 }

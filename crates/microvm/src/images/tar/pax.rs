@@ -128,10 +128,6 @@ mod tests {
 
     #[test]
     fn records_are_applied() {
-        let data = b"12 path=a/b\n20 mtime=1700000000\n13 mtime=1.9\n14 mtime=-1.5\n";
-        let error = parse(data);
-        // The second record states the wrong length.
-        assert_eq!(error.unwrap_err(), "malformed PAX record");
         let mut data = Vec::new();
         for (key, value) in [
             ("path", "a/b"),
