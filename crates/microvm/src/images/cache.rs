@@ -144,6 +144,10 @@ impl Cache {
         let mut found: Vec<(SystemTime, Key, u64)> = Vec::new();
         for (kind, name) in [(Kind::Blob, "blobs"), (Kind::Image, "images")] {
             for scope in list(&self.dir.join(name))? {
+                if !scope.is_dir() {
+                    remove(&scope)?;
+                    continue;
+                }
                 for path in list(&scope)? {
                     match self.inspect(kind, &scope, &path) {
                         Some((key, bytes, used)) => found.push((used, key, bytes)),
@@ -406,11 +410,7 @@ fn sync_dir(dir: &Path) -> Result<(), ImageError> {
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>, ImageError> {
-    let entries = match fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == ErrorKind::NotADirectory => return Ok(Vec::new()),
-        Err(e) => return Err(ImageError::io("list", dir)(e)),
-    };
+    let entries = fs::read_dir(dir).map_err(ImageError::io("list", dir))?;
     entries.map(|entry| entry.map(|e| e.path()).map_err(ImageError::io("list", dir))).collect()
 }
 

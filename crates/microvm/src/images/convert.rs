@@ -246,7 +246,7 @@ struct Reserved<'a> {
 
 impl Write for Reserved<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        const STEP: u64 = 64 << 20;
+        const STEP: u64 = 4 << 20;
         while self.left < bytes.len() as u64 {
             (self.job.reserve)(STEP).map_err(|error| {
                 io::Error::other(match error {

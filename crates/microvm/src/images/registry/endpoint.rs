@@ -157,15 +157,16 @@ impl Endpoint {
         let name = &self.name;
         Err(match status {
             StatusCode::NOT_FOUND => Failure::NotFound(format!("{name} does not have it")),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Failure::Unauthorized(if authorized {
-                    format!("{name} refused the credentials ({})", status.as_u16())
-                } else {
-                    format!(
-                        "{name} wants credentials, and there are none for it; or it has no such image"
-                    )
-                })
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN if authorized => {
+                Failure::Unauthorized(format!(
+                    "{name} refused the credentials ({})",
+                    status.as_u16()
+                ))
             }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Failure::Unauthorized(format!(
+                "{name} wants credentials ({}), and there are none for it; or it has no such image",
+                status.as_u16()
+            )),
             StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT => Failure::Transient(
                 format!("{name} answered {status}"),
                 retry_after(response.headers()),
