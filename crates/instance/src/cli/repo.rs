@@ -34,7 +34,8 @@ With INSTANCE_URL set, a path is one on the instance's machine.")]
         /// Name that job files use.
         name: String,
         /// URL, or path of a folder.
-        url: String,
+        #[arg(value_name = "URL-OR-PATH")]
+        source: String,
         #[command(flatten)]
         place: PlaceArgs,
     },
@@ -82,8 +83,8 @@ pub struct PlaceArgs {
 /// In the instance's words.
 pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
     match command {
-        Command::Add { name, url, place } => {
-            let url = absolute(url)?;
+        Command::Add { name, source, place } => {
+            let url = absolute(source)?;
             match place.open().await? {
                 Place::Remote(client) => {
                     let new = NewRepository { name: name.clone(), url };

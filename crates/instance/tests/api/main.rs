@@ -1,0 +1,17 @@
+//! The user API over real HTTP, on an instance in this process.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accounts;
+mod artifacts;
+mod events;
+mod jobs;
+mod logs;
+mod openapi;
+mod people;
+mod repositories;
+mod roles;
+mod run;
+mod sessions;
+mod tokens;
