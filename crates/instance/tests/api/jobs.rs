@@ -17,6 +17,7 @@ async fn a_job_from_submit_to_its_end() {
     assert_eq!(job["whyQueued"], "no executor has ever connected for this queue");
 
     let run = instance.run().await;
+    instance.clock.advance_ms(50);
     run.phase(Phase::Preparing, 10).await;
     run.phase(Phase::Booting, 40).await;
     let entry = run.entry("step.docker.a").await;

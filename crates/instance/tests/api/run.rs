@@ -67,7 +67,7 @@ impl Run<'_> {
     /// Keeps a file.
     pub async fn artifact(&self, path: &str, content: &[u8]) {
         let blobs = &self.instance.app.blobs;
-        let key = instance::blobs::BlobKey::unique("artifacts");
+        let key = instance::blobs::BlobKey::unique("artifacts", &self.id.to_string());
         let mut writer = blobs.create(1 << 20).await.unwrap();
         writer.write(content).await.unwrap();
         let written = writer.publish(&key).await.unwrap();

@@ -1,5 +1,6 @@
 //! What somebody gets who may not.
 
+use axum::extract::OriginalUri;
 use axum::http::request::Parts;
 use axum::http::{Method, Uri};
 use axum::response::{IntoResponse, Redirect, Response};
@@ -22,7 +23,7 @@ impl Rejection {
     /// The check ended with `error`.
     pub(super) fn new(error: Error, parts: &Parts) -> Self {
         match error {
-            Error::Unauthorized(_) if is_page(parts) => Self::log_in(&parts.uri),
+            Error::Unauthorized(_) if is_page(parts) => Self::log_in(whole_uri(parts)),
             error => Self::Error(error),
         }
     }
@@ -30,7 +31,7 @@ impl Rejection {
     /// Nobody is logged in.
     pub(super) fn nobody(parts: &Parts) -> Self {
         if is_page(parts) {
-            return Self::log_in(&parts.uri);
+            return Self::log_in(whole_uri(parts));
         }
         let text = "log in, or send an access token: Authorization: token exec_…";
         Self::Error(Error::Unauthorized(text.to_owned()))
@@ -64,5 +65,10 @@ impl IntoResponse for Rejection {
 /// Something a person looks at, not a program.
 fn is_page(parts: &Parts) -> bool {
     let looks = matches!(parts.method, Method::GET | Method::HEAD);
-    looks && !parts.uri.path().starts_with("/api/")
+    looks && !whole_uri(parts).path().starts_with("/api/")
+}
+
+/// Within a nested router a request's URI has lost its prefix.
+fn whole_uri(parts: &Parts) -> &Uri {
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |original| &original.0)
 }
