@@ -1,0 +1,145 @@
+//! From the kernel's hand-over to open channels.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use guest_wire::{BULK_PORT, CONTROL_PORT};
+use nix::mount::{MsFlags, mount};
+
+use crate::cgroup;
+use crate::failure::{Context, Result};
+
+/// The channels to the host.
+pub struct Channels {
+    /// Requests and replies.
+    pub control: File,
+    /// Streams.
+    pub bulk: File,
+}
+
+/// Lists the modules to load, one file name per line, in order; written when the initramfs is built.
+const MODULE_LIST: &str = "/modules/order";
+/// How long devices may take to appear.
+const DEVICE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// Mounts what the kernel offers, loads modules, opens the channels.
+pub fn bring_up() -> Result<Channels> {
+    mount_kernel_file_systems()?;
+    load_modules()?;
+    leave_initramfs()?;
+    mount_cgroups()?;
+    cgroup::set_up()?;
+    loopback_up().context("bring the loopback interface up")?;
+    // Steps that find no free memory must never choose the agent.
+    fs::write("/proc/self/oom_score_adj", "-1000")
+        .context("protect the agent from the OOM killer")?;
+    Ok(Channels { control: open_port(CONTROL_PORT)?, bulk: open_port(BULK_PORT)? })
+}
+
+fn mount_kernel_file_systems() -> Result<()> {
+    let plain = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    let table = [
+        ("proc", "/proc", plain),
+        ("sysfs", "/sys", plain),
+        ("devtmpfs", "/dev", MsFlags::MS_NOSUID),
+    ];
+    for (kind, target, flags) in table {
+        fs::create_dir_all(target).context(target)?;
+        mount(Some(kind), target, Some(kind), flags, None::<&str>)
+            .context(format_args!("mount {kind}"))?;
+    }
+    Ok(())
+}
+
+/// Moves to a root that steps can pivot away from; the kernel's first root never lets go.
+fn leave_initramfs() -> Result<()> {
+    const ROOT: &str = "/root";
+    fs::create_dir_all(ROOT).context(ROOT)?;
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
+    mount(Some("tmpfs"), ROOT, Some("tmpfs"), flags, Some("mode=755,size=1m"))
+        .context("mount the agent's root")?;
+    for name in ["proc", "sys", "dev"] {
+        let target = Path::new(ROOT).join(name);
+        fs::create_dir(&target).context(target.display())?;
+        let from = Path::new("/").join(name);
+        mount(Some(&from), &target, None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+            .context(format_args!("move {}", from.display()))?;
+    }
+    std::env::set_current_dir(ROOT).context(ROOT)?;
+    mount(Some("."), "/", None::<&str>, MsFlags::MS_MOVE, None::<&str>)
+        .context("move the agent's root")?;
+    nix::unistd::chroot(".").context("change root")?;
+    std::env::set_current_dir("/").context("change to /")
+}
+
+fn mount_cgroups() -> Result<()> {
+    let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+    mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), flags, None::<&str>)
+        .context("mount the cgroups")
+}
+
+fn load_modules() -> Result<()> {
+    let list = match fs::read_to_string(MODULE_LIST) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        list => list.context(MODULE_LIST)?,
+    };
+    for name in list.lines() {
+        let path = Path::new("/modules").join(name);
+        let file = File::open(&path).context(path.display())?;
+        match nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty()) {
+            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
+            Err(errno) => Err(errno).context(path.display())?,
+        }
+        // The initramfs lives in memory; give it back.
+        fs::remove_file(&path).context(path.display())?;
+    }
+    Ok(())
+}
+
+fn loopback_up() -> io::Result<()> {
+    use std::os::fd::AsRawFd;
+    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+    // SAFETY: an all-zero ifreq is a valid value of this plain C struct.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = from.cast_signed();
+    }
+    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
+    // SAFETY: the request is a complete ifreq that outlives the call, which only reads it.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Opens the virtio-serial port of that name. The device may still be on its way: its driver learns the
+/// names of its ports by messages.
+fn open_port(name: &str) -> Result<File> {
+    let deadline = Instant::now() + DEVICE_PATIENCE;
+    loop {
+        if let Some(device) = find_port(name) {
+            let opened =
+                OpenOptions::new().read(true).write(true).open(Path::new("/dev").join(device));
+            match opened {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened.context(format_args!("open the port {name}")),
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::from(io::ErrorKind::TimedOut))
+                .context(format_args!("no virtio-serial port named {name}"));
+        }
+        sleep(Duration::from_millis(1));
+    }
+}
+
+fn find_port(name: &str) -> Option<String> {
+    for entry in fs::read_dir("/sys/class/virtio-ports").ok()?.flatten() {
+        if fs::read_to_string(entry.path().join("name")).is_ok_and(|found| found.trim_end() == name)
+        {
+            return entry.file_name().into_string().ok();
+        }
+    }
+    None
+}

@@ -1,0 +1,150 @@
+//! Control groups: the agent in one, each step in its own under a common parent.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::failure::{Context, Result};
+
+const ROOT: &str = "/sys/fs/cgroup";
+const STEPS: &str = "/sys/fs/cgroup/steps";
+/// Memory that steps can never have: the agent's and the kernel's own, in bytes.
+const RESERVE: u64 = 40 << 20;
+
+/// Makes the groups and puts the agent into its own.
+pub fn set_up() -> Result<()> {
+    write(Path::new(ROOT), "cgroup.subtree_control", "+cpu +memory +pids")?;
+    let agent = Path::new(ROOT).join("agent");
+    fs::create_dir(&agent).context("cgroup of the agent")?;
+    write(&agent, "cgroup.procs", "1")?;
+    write(&agent, "cpu.weight", "10000")?;
+    write(&agent, "memory.min", &(RESERVE / 2).to_string())?;
+    let steps = Path::new(STEPS);
+    fs::create_dir(steps).context("cgroup of the steps")?;
+    write(steps, "cgroup.subtree_control", "+cpu +memory +pids")?;
+    let limit = memory_total().saturating_sub(RESERVE).max(RESERVE);
+    write(steps, "memory.max", &limit.to_string())
+}
+
+/// Memory that the kernel manages, in bytes; 0 if it does not say.
+pub fn memory_total() -> u64 {
+    let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    kib.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
+}
+
+/// Limits the processes of all steps together.
+pub fn limit_processes(max: u32) -> Result<()> {
+    write(Path::new(STEPS), "pids.max", &max.to_string())
+}
+
+/// CPU time (ms) and peak memory (bytes) of all steps so far.
+pub fn usage() -> (u64, u64) {
+    let steps = Path::new(STEPS);
+    (cpu_ms(steps), number(steps, "memory.peak"))
+}
+
+/// The group of one step; removed on drop.
+pub struct StepGroup {
+    path: PathBuf,
+    process_limit_hits: u64,
+}
+
+/// What the kernel says about a step's group.
+pub struct Readings {
+    /// A process was killed for memory.
+    pub oom: bool,
+    /// A fork was refused.
+    pub process_limit: bool,
+    /// CPU time in milliseconds.
+    pub cpu_ms: u64,
+    /// Highest memory use in bytes.
+    pub peak_memory_bytes: u64,
+}
+
+impl StepGroup {
+    /// Makes the group of step `number`.
+    pub fn create(number: u32) -> Result<Self> {
+        let path = Path::new(STEPS).join(number.to_string());
+        fs::create_dir(&path).context("cgroup of the step")?;
+        // One process short of memory takes the whole step with it: a clear end instead of a crippled job.
+        write(&path, "memory.oom.group", "1")?;
+        Ok(Self { path, process_limit_hits: event(Path::new(STEPS), "pids.events", "max") })
+    }
+
+    /// Moves a process into the group.
+    pub fn add(&self, pid: i32) -> Result<()> {
+        write(&self.path, "cgroup.procs", &pid.to_string())
+    }
+
+    /// Kills every process of the group.
+    pub fn kill(&self) -> Result<()> {
+        write(&self.path, "cgroup.kill", "1")
+    }
+
+    /// What happened in the group so far.
+    pub fn readings(&self) -> Readings {
+        let hits = event(&self.path, "pids.events", "max");
+        let parent_hits = event(Path::new(STEPS), "pids.events", "max");
+        Readings {
+            oom: event(&self.path, "memory.events", "oom_kill") > 0,
+            process_limit: hits > 0 || parent_hits > self.process_limit_hits,
+            cpu_ms: cpu_ms(&self.path),
+            peak_memory_bytes: number(&self.path, "memory.peak"),
+        }
+    }
+}
+
+impl Drop for StepGroup {
+    fn drop(&mut self) {
+        let _: Result<()> = self.kill();
+        // The kernel lets go of the killed a moment later.
+        for _ in 0..1000 {
+            match fs::remove_dir(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
+                    sleep(Duration::from_millis(1));
+                }
+                _ => return,
+            }
+        }
+    }
+}
+
+fn write(group: &Path, file: &str, value: &str) -> Result<()> {
+    fs::write(group.join(file), value)
+        .context(format_args!("write {value} to {file} of the cgroup {}", group.display()))
+}
+
+fn number(group: &Path, file: &str) -> u64 {
+    fs::read_to_string(group.join(file)).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+fn event(group: &Path, file: &str, key: &str) -> u64 {
+    let text = fs::read_to_string(group.join(file)).unwrap_or_default();
+    flat_keyed(&text, key)
+}
+
+fn cpu_ms(group: &Path) -> u64 {
+    event(group, "cpu.stat", "usage_usec") / 1000
+}
+
+/// A value of the kernel's `key value` line format.
+fn flat_keyed(text: &str, key: &str) -> u64 {
+    let mut pairs = text.lines().filter_map(|line| line.split_once(' '));
+    pairs.find(|(name, _)| *name == key).and_then(|(_, value)| value.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::flat_keyed;
+
+    #[test]
+    fn reads_the_kernels_flat_files() {
+        let text = "low 0\nhigh 0\nmax 12\noom 2\noom_kill 1\n";
+        assert_eq!(flat_keyed(text, "oom_kill"), 1);
+        assert_eq!(flat_keyed(text, "max"), 12);
+        assert_eq!(flat_keyed(text, "absent"), 0);
+    }
+}
