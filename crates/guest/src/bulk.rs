@@ -125,11 +125,6 @@ impl Bulk {
 }
 
 impl Stream {
-    /// Its number.
-    pub fn id(&self) -> u32 {
-        self.id
-    }
-
     /// Sends one data frame, waiting for credit; at most `CHUNK` bytes.
     pub fn send(&self, tag: Tag, data: &[u8]) -> Result<()> {
         let cost = data.len() + FRAME_COST;

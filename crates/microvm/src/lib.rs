@@ -15,6 +15,7 @@ pub mod accel;
 pub mod disk;
 pub mod guest_client;
 pub mod images;
+mod initramfs;
 pub mod kernel;
 pub mod net;
 mod run_dirs;

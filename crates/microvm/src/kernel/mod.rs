@@ -1,6 +1,15 @@
 //! The guest's kernel and initramfs, prepared once per machine.
 
+mod debian;
+mod install;
+mod lz4;
+mod manifest;
+mod modules;
+mod vmlinux;
+
 use std::path::{Path, PathBuf};
+
+pub use install::{install, open};
 
 /// Where a kernel comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,25 +84,10 @@ pub enum KernelError {
     },
 }
 
-/// Prepares `dir` from `source`; `progress` is told each step in a few words. A second run is a no-op,
-/// an interrupted one is resumed. Blocking.
-///
-/// # Errors
-/// [`KernelError`].
-pub fn install(
-    dir: &Path,
-    source: &KernelSource,
-    progress: &mut dyn FnMut(&str),
-) -> Result<Installation, KernelError> {
-    let _ = (dir, source, progress);
-    todo!("lands next")
-}
-
-/// The installed kernel, checked; its initramfs is rebuilt if it holds another build's guest. Blocking.
-///
-/// # Errors
-/// [`KernelError::NotInstalled`] before the first [`install`].
-pub fn open(dir: &Path) -> Result<InstalledKernel, KernelError> {
-    let _ = dir;
-    todo!("lands next")
+impl KernelError {
+    /// For `map_err` on file operations on `path`.
+    fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::Io { path, source }
+    }
 }
