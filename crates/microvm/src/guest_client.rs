@@ -1,17 +1,29 @@
 //! The host's side of the channel: typed calls to the guest.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+mod collect;
+mod exec;
+mod gateway;
 
-use bytes::Bytes;
+use std::sync::Arc;
+
+use guest_wire::Tag;
+use guest_wire::bulk::CHUNK;
 pub use guest_wire::message::{
     Collected, ExecResult, Failure, FailureKind, FileHeader, Prepare, Usage,
 };
-use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
+use guest_wire::message::{ReadFile, Reply, Request, WriteFile};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::channel::{Channel, Event, Sender};
+pub use collect::{Collect, CollectSpec, CollectedFile};
+pub use exec::{Exec, ExecSpec, OutputChunk, Stdio};
+pub use gateway::GatewayConn;
 
 /// Talks to one guest. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct GuestClient {}
+pub struct GuestClient {
+    channel: Arc<Channel>,
+}
 
 /// Why a call to the guest did not work.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -30,142 +42,21 @@ pub enum GuestError {
     Source(String),
 }
 
-/// A command to run in a step image.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct ExecSpec {
-    /// Serial of the image's disk, as given to prepare.
-    pub image: String,
-    /// Program and arguments, for instance `/bin/sh` and a script's path.
-    pub argv: Vec<String>,
-    /// `NAME=value`, the image's first, then the step's; later ones win.
-    pub env: Vec<String>,
-    /// Absolute path; made if missing. The workspace is at `/data`.
-    pub cwd: String,
-    /// The image's `USER`, as written there; empty = root.
-    pub user: String,
-    /// Host name that the step sees; empty = `job`.
-    pub hostname: String,
-}
-
-/// Which output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Stdio {
-    /// Standard output.
-    Stdout,
-    /// Standard error.
-    Stderr,
-}
-
-/// Output of a step, in the order in which the guest read it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OutputChunk {
-    /// From where.
-    pub stdio: Stdio,
-    /// 1 byte to 32 KiB.
-    pub data: Bytes,
-}
-
-/// A running command. Dropping it kills the command.
-#[derive(Debug)]
-pub struct Exec {}
-
-impl Exec {
-    /// The next output, or `None` when the command ended. A caller that does not call this stops the
-    /// command's output, not the VM. Cancel-safe.
-    pub async fn next(&mut self) -> Option<OutputChunk> {
-        todo!("lands next")
-    }
-
-    /// Kills every process of the command; [`Exec::wait`] then tells `killed`.
-    ///
-    /// # Errors
-    /// [`GuestError::Gone`].
-    pub async fn kill(&self) -> Result<(), GuestError> {
-        todo!("lands next")
-    }
-
-    /// How it ended. Output not yet taken is discarded.
-    ///
-    /// # Errors
-    /// [`GuestError::Failed`] with [`FailureKind::CannotStart`] if it never ran; [`GuestError::Gone`].
-    pub async fn wait(self) -> Result<ExecResult, GuestError> {
-        todo!("lands next")
-    }
-}
-
-/// Files leaving the guest.
-#[derive(Debug)]
-pub struct Collect {}
-
-/// One file of a [`Collect`]: `AsyncRead` of its content. If it ends with an error, the guest could not
-/// read all of it.
-#[derive(Debug)]
-pub struct CollectedFile<'a> {
-    /// Path (relative, UTF-8, no `..`; checked), size at opening, permission bits.
-    pub header: FileHeader,
-    collect: &'a mut Collect,
-}
-
-impl Collect {
-    /// The next file; what was not read of the former one is skipped. `None` after the last.
-    ///
-    /// # Errors
-    /// [`GuestError::Gone`] also when the guest sends what is not a safe path.
-    pub async fn next_file(&mut self) -> Result<Option<CollectedFile<'_>>, GuestError> {
-        todo!("lands next")
-    }
-
-    /// What was sent and skipped.
-    ///
-    /// # Errors
-    /// [`GuestError`].
-    pub async fn finish(self) -> Result<Collected, GuestError> {
-        todo!("lands next")
-    }
-}
-
-impl AsyncRead for CollectedFile<'_> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-        _buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        let _ = &self.collect;
-        todo!("lands next")
-    }
-}
-
-/// What to collect. Globs are relative to the workspace; `**` crosses `/`, `*` does not.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CollectSpec {
-    /// Which files; links are never followed.
-    pub globs: Vec<String>,
-    /// Longer files are skipped.
-    pub max_file_bytes: u64,
-    /// Most bytes in all.
-    pub max_total_bytes: u64,
-    /// Most files.
-    pub max_files: u64,
-}
-
-/// A connection from a step to `http://instance.internal`: plain HTTP/1.1 bytes, hostile.
-#[derive(Debug)]
-pub struct GatewayConn {
-    inner: DuplexStream,
-}
-
 impl GuestClient {
+    pub(crate) fn new(channel: Arc<Channel>) -> Self {
+        Self { channel }
+    }
+
     /// Assembles the disks: scratch, workspace, step images. Once.
     ///
     /// # Errors
     /// [`GuestError`].
     pub async fn prepare(&self, prepare: Prepare) -> Result<(), GuestError> {
-        let _ = prepare;
-        todo!("lands next")
+        self.channel.call(Request::Prepare(prepare)).await.map(drop)
     }
 
     /// Writes a file of the workspace (path relative to it), making its directories; returns its length.
-    /// Mode bits as given; `modified` in seconds since 1970.
+    /// What was there is replaced. Mode bits as given; `modified` in seconds since 1970.
     ///
     /// # Errors
     /// [`GuestError::Failed`] with `UnsafePath`, `DiskFull`, …; [`GuestError::Source`].
@@ -176,8 +67,27 @@ impl GuestClient {
         modified: Option<i64>,
         source: R,
     ) -> Result<u64, GuestError> {
-        let _ = (path, mode, modified, source);
-        todo!("lands next")
+        let (sender, _receiver) = self.channel.stream();
+        let write = WriteFile { stream: sender.id(), path: path.to_owned(), mode, modified };
+        let mut reply = self.channel.request(Request::WriteFile(write)).await?;
+        let early = tokio::select! {
+            biased;
+            // A reply before the end is a failure.
+            outcome = reply.wait() => Some(outcome),
+            sent = pump(source, &sender) => match sent {
+                Err(error @ GuestError::Source(_)) => return Err(error),
+                // Whatever else went wrong, the reply tells it better.
+                Ok(()) | Err(_) => None,
+            },
+        };
+        let outcome = match early {
+            Some(outcome) => outcome,
+            None => reply.wait().await,
+        };
+        match outcome.map_err(|error| self.channel.explain(error))? {
+            Reply::Bytes(length) => Ok(length),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// A file of the workspace, `None` if there is none.
@@ -189,8 +99,22 @@ impl GuestClient {
         path: &str,
         max_bytes: u64,
     ) -> Result<Option<Vec<u8>>, GuestError> {
-        let _ = (path, max_bytes);
-        todo!("lands next")
+        let (sender, mut receiver) = self.channel.stream();
+        let read = ReadFile { stream: sender.id(), path: path.to_owned(), max_bytes };
+        let mut reply = self.channel.request(Request::ReadFile(read)).await?;
+        let mut content = Vec::new();
+        while let Some(Event::Data(_, data)) = receiver.next().await {
+            content.extend_from_slice(&data);
+            if content.len() as u64 > max_bytes {
+                return Err(GuestError::Gone("it sent more than was asked for".into()));
+            }
+        }
+        match reply.wait().await {
+            Ok(Reply::Bytes(length)) if length == content.len() as u64 => Ok(Some(content)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(GuestError::Failed(failure)) if failure.kind == FailureKind::NotFound => Ok(None),
+            Err(error) => Err(self.channel.explain(error)),
+        }
     }
 
     /// Removes a file of the workspace; absent is fine.
@@ -198,8 +122,7 @@ impl GuestClient {
     /// # Errors
     /// [`GuestError`].
     pub async fn remove_file(&self, path: &str) -> Result<(), GuestError> {
-        let _ = path;
-        todo!("lands next")
+        self.channel.call(Request::RemoveFile { path: path.to_owned() }).await.map(drop)
     }
 
     /// Starts a command. Steps of one VM may run at the same time.
@@ -207,8 +130,7 @@ impl GuestClient {
     /// # Errors
     /// [`GuestError::TooLarge`], [`GuestError::Gone`]. That it could not start is told by [`Exec::wait`].
     pub async fn exec(&self, spec: ExecSpec) -> Result<Exec, GuestError> {
-        let _ = spec;
-        todo!("lands next")
+        Exec::start(Arc::clone(&self.channel), spec).await
     }
 
     /// Streams the matching files of the workspace out of the guest.
@@ -216,8 +138,7 @@ impl GuestClient {
     /// # Errors
     /// [`GuestError`].
     pub async fn collect(&self, spec: CollectSpec) -> Result<Collect, GuestError> {
-        let _ = spec;
-        todo!("lands next")
+        Collect::start(Arc::clone(&self.channel), spec).await
     }
 
     /// What all steps used so far.
@@ -225,39 +146,41 @@ impl GuestClient {
     /// # Errors
     /// [`GuestError::Gone`].
     pub async fn usage(&self) -> Result<Usage, GuestError> {
-        todo!("lands next")
+        match self.channel.call(Request::Usage).await? {
+            Reply::Usage(usage) => Ok(usage),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// The next connection of a step to the gateway; `None` when the VM is gone. One task should ask.
     pub async fn next_gateway_conn(&self) -> Option<GatewayConn> {
-        todo!("lands next")
+        let (sender, receiver) = self.channel.next_gateway().await?;
+        Some(GatewayConn::new(sender, receiver))
+    }
+
+    /// Asks whether the guest's agent still answers.
+    pub(crate) async fn ping(&self) -> Result<(), GuestError> {
+        self.channel.call(Request::Ping).await.map(drop)
     }
 }
 
-impl AsyncRead for GatewayConn {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, buf)
+async fn pump<R: AsyncRead + Unpin>(mut source: R, sender: &Sender) -> Result<(), GuestError> {
+    let mut buffer = vec![0; CHUNK];
+    loop {
+        match source.read(&mut buffer).await {
+            Ok(0) => {
+                sender.end().await;
+                return Ok(());
+            }
+            Ok(length) => sender.send(Tag::Plain, &buffer[..length]).await?,
+            Err(error) => {
+                sender.reset("the source of the file failed").await;
+                return Err(GuestError::Source(error.to_string()));
+            }
+        }
     }
 }
 
-impl AsyncWrite for GatewayConn {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
+fn unexpected(reply: &Reply) -> GuestError {
+    GuestError::Gone(format!("it answered something else: {reply:?}"))
 }

@@ -12,14 +12,19 @@
 //! * The host never mounts a file system that a guest wrote.
 
 pub mod accel;
+mod channel;
+mod console;
 pub mod disk;
 pub mod guest_client;
 pub mod images;
 mod initramfs;
 pub mod kernel;
 pub mod net;
+mod qemu;
+mod qmp;
 mod run_dirs;
 mod spec;
+mod tsc;
 mod vm;
 
 pub use guest_client::{

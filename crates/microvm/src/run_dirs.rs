@@ -2,14 +2,28 @@
 //!
 //! `<state>/vms/<executor>/owner.lock` is locked as long as the executor lives; the kernel frees the lock
 //! when it dies, however it dies. `<state>/vms/<executor>/<vm>/` is a VM's run directory, and the VMM's
-//! working directory, so that its processes are found without any record of their ids.
+//! working directory: so its processes are found without any record of their ids, which could be missing
+//! (killed before it was written) or stale (the id now another's).
 
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+const VMS: &str = "vms";
+const LOCK: &str = "owner.lock";
+/// How long a killed process may take to go.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// This executor's run directories; holds its lock.
 #[derive(Debug)]
 pub struct RunDirs {
     dir: PathBuf,
+    _lock: File,
 }
 
 /// What [`RunDirs::reclaim`] removed.
@@ -26,8 +40,21 @@ impl RunDirs {
     ///
     /// # Errors
     /// If the folder cannot be made.
-    pub fn open(state_dir: &Path) -> std::io::Result<Self> {
-        Ok(Self { dir: state_dir.to_owned() })
+    pub fn open(state_dir: &Path) -> io::Result<Self> {
+        let vms = state_dir.join(VMS);
+        DirBuilder::new().recursive(true).mode(0o700).create(&vms)?;
+        // A reclaim that looks before the lock is held takes the folder away; then again.
+        loop {
+            let dir = vms.join(uuid::Uuid::now_v7().to_string());
+            DirBuilder::new().mode(0o700).create(&dir)?;
+            let path = dir.join(LOCK);
+            let Ok(lock) = File::create(&path) else { continue };
+            lock.lock()?;
+            if path.exists() {
+                let dir = fs::canonicalize(dir)?;
+                return Ok(Self { dir, _lock: lock });
+            }
+        }
     }
 
     /// The run directory for a VM of that name, not yet made.
@@ -40,8 +67,152 @@ impl RunDirs {
     ///
     /// # Errors
     /// If the folder cannot be read; single leftovers that resist are logged and tried again next time.
-    pub fn reclaim(state_dir: &Path) -> std::io::Result<Reclaimed> {
-        let _ = state_dir;
-        todo!("lands next")
+    pub fn reclaim(state_dir: &Path) -> io::Result<Reclaimed> {
+        let vms = match fs::canonicalize(state_dir.join(VMS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(Reclaimed::default());
+            }
+            vms => vms?,
+        };
+        let mut reclaimed = Reclaimed::default();
+        for entry in fs::read_dir(&vms)? {
+            let dir = entry?.path();
+            if let Err(error) = reclaim_executor(&dir, &mut reclaimed) {
+                tracing::warn!(path = %dir.display(), %error, "not reclaimed; tried again later");
+            }
+        }
+        Ok(reclaimed)
+    }
+}
+
+impl Drop for RunDirs {
+    fn drop(&mut self) {
+        // Only if no VM is left in it; otherwise it is reclaimed.
+        let only_lock = fs::read_dir(&self.dir).is_ok_and(|entries| entries.count() == 1);
+        if only_lock {
+            let _: io::Result<()> = fs::remove_dir_all(&self.dir);
+        }
+    }
+}
+
+fn reclaim_executor(dir: &Path, reclaimed: &mut Reclaimed) -> io::Result<()> {
+    // A folder whose lock is not there yet is being made, or being removed; both are another's business.
+    let lock = match File::open(dir.join(LOCK)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return remove_if_stale(dir),
+        lock => lock?,
+    };
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => return Ok(()),
+        Err(TryLockError::Error(error)) => return Err(error),
+    }
+    reclaimed.processes += kill_all_in(dir)?;
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            fs::remove_dir_all(&path)?;
+            reclaimed.run_dirs += 1;
+        }
+    }
+    fs::remove_dir_all(dir)
+}
+
+/// An executor that died between making its folder and its lock left an empty one.
+fn remove_if_stale(dir: &Path) -> io::Result<()> {
+    let age = fs::metadata(dir)?.modified()?.elapsed().unwrap_or_default();
+    if age > Duration::from_secs(60) { fs::remove_dir(dir) } else { Ok(()) }
+}
+
+/// Kills every process whose working directory is below `dir`, and waits until they are gone.
+fn kill_all_in(dir: &Path) -> io::Result<usize> {
+    let mut dying = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        if !lives_in(pid, dir) {
+            continue;
+        }
+        let Ok(process) = open_process(pid) else { continue };
+        // Looked at again through a handle that no other process can inherit: the id may be another's now.
+        if lives_in(pid, dir) && kill(&process).is_ok() {
+            dying.push(process);
+        }
+    }
+    let deadline = Instant::now() + PATIENCE;
+    for process in &dying {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        // Readable when it ended.
+        let fd = std::os::fd::AsFd::as_fd(process);
+        if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout)? == 0 {
+            return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed VMM does not go"));
+        }
+    }
+    Ok(dying.len())
+}
+
+fn lives_in(pid: i32, dir: &Path) -> bool {
+    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir) && cwd != dir)
+}
+
+fn open_process(pid: i32) -> io::Result<OwnedFd> {
+    // SAFETY: takes plain numbers and returns a new descriptor or -1.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel just gave it to us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn kill(process: &OwnedFd) -> io::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open, and the kernel allows a null siginfo.
+    let result = unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, no_info, 0)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    fn sleeper(dir: &Path) -> Child {
+        Command::new("sleep").arg("600").current_dir(dir).spawn().unwrap()
+    }
+
+    #[test]
+    fn what_the_dead_left_goes_and_the_living_keep_theirs() {
+        let state = tempfile::tempdir().unwrap();
+        let living = RunDirs::open(state.path()).unwrap();
+        let dead = RunDirs::open(state.path()).unwrap();
+        let (theirs, ours) = (dead.path("vm"), living.path("vm"));
+        fs::create_dir(&theirs).unwrap();
+        fs::create_dir(&ours).unwrap();
+        fs::write(theirs.join("disk"), "x").unwrap();
+        let (mut orphan, mut child) = (sleeper(&theirs), sleeper(&ours));
+        drop(dead);
+
+        let reclaimed = RunDirs::reclaim(state.path()).unwrap();
+
+        assert_eq!(reclaimed, Reclaimed { processes: 1, run_dirs: 1 });
+        assert!(!orphan.wait().unwrap().success());
+        assert!(!theirs.exists() && ours.exists());
+        assert!(child.try_wait().unwrap().is_none(), "the living executor's VM runs on");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(RunDirs::reclaim(state.path()).unwrap(), Reclaimed::default());
+    }
+
+    #[test]
+    fn a_clean_end_leaves_nothing() {
+        let state = tempfile::tempdir().unwrap();
+        drop(RunDirs::open(state.path()).unwrap());
+        assert_eq!(fs::read_dir(state.path().join(VMS)).unwrap().count(), 0);
+        assert_eq!(RunDirs::reclaim(&state.path().join("none")).unwrap(), Reclaimed::default());
     }
 }

@@ -1,14 +1,37 @@
 //! The life of one microVM: boot, watch, destroy.
 
+mod boot;
+mod supervise;
+
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use guest_wire::message::HelloReply;
+use tokio::sync::{mpsc, watch};
+
+use crate::console::Console;
 use crate::guest_client::GuestClient;
 use crate::spec::{SpecError, VmSpec};
 
-/// A running microVM. Dropping it kills the VMM; [`Vm::destroy`] also waits and tidies up.
+/// A running microVM. Dropping it kills the VMM and tidies up in the background; [`Vm::destroy`] waits.
 #[derive(Debug)]
 pub struct Vm {
     guest: GuestClient,
+    hello: HelloReply,
+    timings: BootTimings,
+    console: Console,
+    /// Closed or used: the supervisor ends the VM.
+    end: mpsc::Sender<()>,
+    state: watch::Receiver<State>,
+}
+
+/// What the supervisor tells everyone.
+#[derive(Clone, Debug)]
+enum State {
+    Running,
+    Exited(VmExit),
+    /// And nothing of it is left on the host.
+    Removed(VmExit),
 }
 
 /// Why a VM did not come up. Each carries what is known of the reason.
@@ -29,7 +52,7 @@ pub enum BootError {
     #[error("run directory {path}: {source}")]
     RunDir {
         /// Which path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The system's words.
         source: std::io::Error,
     },
@@ -82,7 +105,7 @@ pub enum ExitReason {
     Silent(String),
     /// The VMM died by itself: exit status or signal, and its own last words.
     VmmDied(String),
-    /// We ended it: power-off on request or [`Vm::destroy`].
+    /// We ended it: [`Vm::destroy`].
     Destroyed,
 }
 
@@ -91,7 +114,7 @@ pub enum ExitReason {
 pub struct BootTimings {
     /// From the call to the started VMM process.
     pub spawn: Duration,
-    /// From there until the guest connected its channels.
+    /// From there until the VMM opened its channels.
     pub vmm: Duration,
     /// From there to the guest's hello.
     pub guest: Duration,
@@ -103,8 +126,7 @@ impl Vm {
     /// # Errors
     /// [`BootError`].
     pub async fn boot(spec: VmSpec, deadline: Instant) -> Result<Self, BootError> {
-        let _ = (spec, deadline);
-        todo!("lands next")
+        boot::boot(spec, deadline).await
     }
 
     /// Talks to the guest.
@@ -112,24 +134,43 @@ impl Vm {
         &self.guest
     }
 
+    /// What the guest said of itself.
+    pub fn hello(&self) -> &HelloReply {
+        &self.hello
+    }
+
     /// Where the boot's time went.
     pub fn boot_timings(&self) -> BootTimings {
-        todo!("lands next")
+        self.timings
     }
 
     /// Waits until the VM ended, however it ended. Any number of callers, any number of times.
     pub async fn exited(&self) -> VmExit {
-        todo!("lands next")
+        self.wait(|state| !matches!(state, State::Running)).await
     }
 
     /// Last lines of the serial console and of the VMM's messages.
     pub fn console_tail(&self) -> String {
-        todo!("lands next")
+        self.console.tail()
     }
 
     /// Kills the VMM, reaps it, removes the run directory. Safe to call twice.
     pub async fn destroy(&self) {
-        todo!("lands next")
+        // Full means that someone asked already; closed, that it is done.
+        let _: Result<(), _> = self.end.try_send(());
+        self.wait(|state| matches!(state, State::Removed(_))).await;
+    }
+
+    async fn wait(&self, reached: impl Fn(&State) -> bool) -> VmExit {
+        let mut state = self.state.clone();
+        let reached = state.wait_for(|state| reached(state)).await;
+        match reached.as_deref() {
+            Ok(State::Exited(exit) | State::Removed(exit)) => exit.clone(),
+            // The supervisor died with its runtime; the VMM with it.
+            Ok(State::Running) | Err(_) => {
+                VmExit { reason: ExitReason::Destroyed, console_tail: self.console.tail() }
+            }
+        }
     }
 }
 

@@ -1,0 +1,137 @@
+//! A command that runs in the guest.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use guest_wire::Tag;
+use guest_wire::message::{self, ExecResult, Reply, Request};
+
+use super::{GuestError, unexpected};
+use crate::channel::{Channel, Event, PendingReply, Receiver, Sender};
+
+/// A command to run in a step image.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExecSpec {
+    /// Serial of the image's disk, as given to prepare.
+    pub image: String,
+    /// Program and arguments, for instance `/bin/sh` and a script's path.
+    pub argv: Vec<String>,
+    /// `NAME=value`, the image's first, then the step's; later ones win.
+    pub env: Vec<String>,
+    /// Absolute path; made if missing. The workspace is at `/data`.
+    pub cwd: String,
+    /// The image's `USER`, as written there; empty = root.
+    pub user: String,
+    /// Host name that the step sees; empty = `job`.
+    pub hostname: String,
+}
+
+/// Which output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stdio {
+    /// Standard output.
+    Stdout,
+    /// Standard error.
+    Stderr,
+}
+
+/// Output of a step, in the order in which the guest read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputChunk {
+    /// From where.
+    pub stdio: Stdio,
+    /// 1 byte to 32 KiB.
+    pub data: Bytes,
+}
+
+/// A running command. Dropping it kills the command.
+#[derive(Debug)]
+pub struct Exec {
+    channel: Arc<Channel>,
+    sender: Sender,
+    receiver: Receiver,
+    reply: PendingReply,
+    outcome: Option<Result<Reply, GuestError>>,
+}
+
+impl Exec {
+    pub(super) async fn start(channel: Arc<Channel>, spec: ExecSpec) -> Result<Self, GuestError> {
+        let (sender, receiver) = channel.stream();
+        let ExecSpec { image, argv, env, cwd, user, hostname } = spec;
+        let hostname = if hostname.is_empty() { "job".to_owned() } else { hostname };
+        let stream = sender.id();
+        let exec = message::Exec { stream, image, argv, env, cwd, user, hostname };
+        let reply = channel.request(Request::Exec(exec)).await?;
+        Ok(Self { channel, sender, receiver, reply, outcome: None })
+    }
+
+    /// The next output, or `None` when the command ended. A caller that does not call this stops the
+    /// command's output, not the VM. Cancel-safe.
+    pub async fn next(&mut self) -> Option<OutputChunk> {
+        loop {
+            let event = tokio::select! {
+                biased;
+                event = self.receiver.next() => event?,
+                outcome = self.reply.wait(), if self.outcome.is_none() => {
+                    // One that failed may never have had a stream to end.
+                    let failed = outcome.is_err();
+                    self.outcome = Some(outcome);
+                    if failed {
+                        return None;
+                    }
+                    continue;
+                }
+            };
+            let (stdio, data) = match event {
+                Event::Data(Tag::Stdout, data) => (Stdio::Stdout, data),
+                Event::Data(Tag::Stderr, data) => (Stdio::Stderr, data),
+                Event::Data(..) => continue,
+                Event::End | Event::Reset(_) => return None,
+            };
+            if !data.is_empty() {
+                return Some(OutputChunk { stdio, data });
+            }
+        }
+    }
+
+    /// Kills every process of the command; [`Exec::wait`] then tells `killed`.
+    ///
+    /// # Errors
+    /// [`GuestError::Gone`].
+    pub async fn kill(&self) -> Result<(), GuestError> {
+        self.channel.call(Request::Kill { stream: self.sender.id() }).await.map(drop)
+    }
+
+    /// How it ended. Output not yet taken is discarded.
+    ///
+    /// # Errors
+    /// [`GuestError::Failed`] with [`super::FailureKind::CannotStart`] if it never ran; [`GuestError::Gone`].
+    pub async fn wait(mut self) -> Result<ExecResult, GuestError> {
+        while self.next().await.is_some() {}
+        let outcome = match self.outcome.take() {
+            Some(outcome) => outcome,
+            None => self.reply.wait().await,
+        };
+        // Remembered, so that dropping does not kill what ended.
+        self.outcome = Some(Ok(Reply::Done));
+        match outcome.map_err(|error| self.channel.explain(error))? {
+            Reply::Exec(result) => Ok(result),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+impl Drop for Exec {
+    fn drop(&mut self) {
+        if self.outcome.is_some() {
+            return;
+        }
+        let (channel, stream) = (Arc::clone(&self.channel), self.sender.id());
+        // Without a runtime everything is ending, the VM included.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                let _: Result<Reply, GuestError> = channel.call(Request::Kill { stream }).await;
+            });
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A [`VmSpec`] as a QEMU command line. Pure; snapshots of it are in `tests`.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use guest_wire::{BULK_PORT, CONTROL_PORT};
+use serde_json::json;
+
+use crate::spec::{Accel, Disk, VmSpec};
+
+/// Sockets in the run directory, which is QEMU's working directory: their paths may be of any length.
+pub const CONTROL_SOCKET: &str = "control.sock";
+/// See [`CONTROL_SOCKET`].
+pub const BULK_SOCKET: &str = "bulk.sock";
+/// QEMU's own events.
+pub const QMP_SOCKET: &str = "qmp.sock";
+
+/// Frequency of the host's time stamp counter, in kHz.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TscKhz(pub u64);
+
+/// Arguments of `qemu-system-x86_64`. `tsc` is needed under software emulation only, where the guest
+/// sees the host's counter, and finding out its frequency by itself fails on a busy host.
+pub fn arguments(spec: &VmSpec, accel: Accel, tsc: Option<TscKhz>) -> Vec<OsString> {
+    let mut out = Arguments::default();
+    out.pair("-name", format!("guest={}", spec.name));
+    machine(spec, accel, &mut out);
+    confinement(&mut out);
+    boot(spec, tsc, &mut out);
+    channels(&mut out);
+    for (index, disk) in spec.disks.iter().enumerate() {
+        block_device(index, disk, &mut out);
+    }
+    out.0
+}
+
+fn machine(spec: &VmSpec, accel: Accel, out: &mut Arguments) {
+    // The kernel of distributions has no virtio-mmio devices by command line, hence ACPI.
+    out.pair("-machine", "microvm,acpi=on");
+    match accel {
+        Accel::Kvm => {
+            out.pair("-accel", "kvm");
+            // No virtualisation inside: it is attack surface that no job asked for.
+            out.pair("-cpu", "host,-vmx,-svm");
+        }
+        Accel::Tcg => {
+            // Caps the cache of translated code, which would otherwise take up to 1 GiB.
+            out.pair("-accel", "tcg,tb-size=256");
+            out.pair("-cpu", "max,-vmx,-svm");
+        }
+    }
+    out.pair("-smp", spec.vcpus.to_string());
+    out.pair("-m", format!("{}M", spec.memory_mib));
+}
+
+fn confinement(out: &mut Arguments) {
+    out.flag("-nodefaults");
+    out.flag("-no-user-config");
+    // A guest that resets ends, so that panics (`panic=-1`) are seen at once.
+    out.flag("-no-reboot");
+    out.pair("-display", "none");
+    out.pair("-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+}
+
+fn boot(spec: &VmSpec, tsc: Option<TscKhz>, out: &mut Arguments) {
+    out.path("-kernel", &spec.kernel);
+    out.path("-initrd", &spec.initramfs);
+    let mut kernel = vec![
+        "console=ttyS0".to_owned(),
+        "quiet".to_owned(),
+        // Triple fault: works on every machine type and takes no time.
+        "reboot=t".to_owned(),
+        "panic=-1".to_owned(),
+        // Not one of 32 ports that are not there.
+        "8250.nr_uarts=1".to_owned(),
+        // The emulated timer is fine; on a busy host the check says otherwise and panics.
+        "no_timer_check".to_owned(),
+        // Short waits for grace periods: nothing here is battery powered.
+        "rcupdate.rcu_expedited=1".to_owned(),
+        "cryptomgr.notests".to_owned(),
+    ];
+    if let Some(TscKhz(khz)) = tsc {
+        kernel.push(format!("tsc_early_khz={khz}"));
+        kernel.push("tsc=reliable".to_owned());
+    }
+    kernel.extend(spec.kernel_args.iter().cloned());
+    out.pair("-append", kernel.join(" "));
+}
+
+fn channels(out: &mut Arguments) {
+    out.pair("-chardev", "stdio,id=console,signal=off");
+    out.pair("-serial", "chardev:console");
+    out.pair("-chardev", format!("socket,id=qmp,path={QMP_SOCKET}"));
+    out.pair("-mon", "chardev=qmp,mode=control");
+    out.pair("-object", "rng-random,id=rng,filename=/dev/urandom");
+    out.pair("-device", "virtio-rng-device,rng=rng");
+    out.pair("-device", "virtio-serial-device,id=ports,max_ports=4");
+    let ports = [("control", CONTROL_SOCKET, CONTROL_PORT), ("bulk", BULK_SOCKET, BULK_PORT)];
+    for (number, (id, socket, name)) in (1..).zip(ports) {
+        out.pair("-chardev", format!("socket,id={id},path={socket}"));
+        let port = format!("virtserialport,bus=ports.0,nr={number},chardev={id},name={name}");
+        out.pair("-device", port);
+    }
+}
+
+/// As JSON: paths may hold commas.
+fn block_device(index: usize, disk: &Disk, out: &mut Arguments) {
+    let node = format!("disk{index}");
+    let mut block = json!({
+        "driver": "raw",
+        "node-name": node,
+        "read-only": disk.read_only,
+        "file": { "driver": "file", "filename": disk.path, "read-only": disk.read_only },
+    });
+    if !disk.read_only {
+        // What is freed in the guest is freed on the host; nothing needs to survive the host's crash.
+        block["discard"] = json!("unmap");
+        block["cache"] = json!({ "no-flush": true });
+        block["file"]["discard"] = json!("unmap");
+        block["file"]["cache"] = json!({ "no-flush": true });
+    }
+    out.pair("-blockdev", block.to_string());
+    let device = json!({ "driver": "virtio-blk-device", "drive": node, "serial": disk.serial });
+    out.pair("-device", device.to_string());
+}
+
+#[derive(Default)]
+struct Arguments(Vec<OsString>);
+
+impl Arguments {
+    fn flag(&mut self, flag: &str) {
+        self.0.push(flag.into());
+    }
+
+    fn pair(&mut self, flag: &str, value: impl Into<OsString>) {
+        self.flag(flag);
+        self.0.push(value.into());
+    }
+
+    fn path(&mut self, flag: &str, path: &Path) {
+        self.pair(flag, path);
+    }
+}

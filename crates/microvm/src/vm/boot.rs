@@ -1,0 +1,202 @@
+//! From a spec to a guest that said hello.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use guest_wire::message::{Hello, HelloReply};
+use guest_wire::{GENERATION, OLDEST_GENERATION};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
+
+use super::supervise::{self, Machine};
+use super::{BootError, BootTimings, ExitReason, Vm, VmExit};
+use crate::channel::{Channel, HelloError};
+use crate::console::Console;
+use crate::guest_client::GuestClient;
+use crate::qemu;
+use crate::qmp::ShutdownReason;
+use crate::spec::{Accel, VmSpec, Vmm};
+use crate::tsc;
+
+pub async fn boot(spec: VmSpec, deadline: Instant) -> Result<Vm, BootError> {
+    spec.check()?;
+    let begin = Instant::now();
+    let run_dir = RunDir::make(&spec.run_dir)?;
+    let sockets = Sockets::bind(&spec.run_dir)?;
+    let mut machine = spawn(&spec, run_dir)?;
+    let mut timings = BootTimings { spawn: begin.elapsed(), ..BootTimings::default() };
+    let ready = async {
+        let connections = sockets.accept().await.map_err(|error| run_dir_error(&spec, error))?;
+        timings.vmm = begin.elapsed() - timings.spawn;
+        machine.tasks.push(tokio::spawn(machine.shutdown.clone().listen(connections.qmp)));
+        let opened = Channel::open(connections.control, connections.bulk, hello()).await;
+        timings.guest = begin.elapsed() - timings.spawn - timings.vmm;
+        Ok::<_, BootError>(opened)
+    };
+    let outcome = tokio::select! {
+        ready = ready => Outcome::Ready(ready),
+        () = tokio::time::sleep_until(deadline.into()) => Outcome::Deadline,
+        _ = machine.child.wait() => Outcome::Exited,
+    };
+    let (channel, hello) = match outcome {
+        Outcome::Ready(Ok(Ok(opened))) => opened,
+        failed => return Err(give_up(failed, machine, begin).await),
+    };
+    let console = machine.console.clone();
+    let (end, state) = supervise::start(machine, channel.clone(), spec.silence_limit);
+    let guest = GuestClient::new(channel);
+    Ok(Vm { guest, hello, timings, console, end, state })
+}
+
+type Opened = Result<(std::sync::Arc<Channel>, HelloReply), HelloError>;
+
+enum Outcome {
+    Ready(Result<Opened, BootError>),
+    Deadline,
+    Exited,
+}
+
+/// Kills and removes what there is, and says what went wrong.
+async fn give_up(outcome: Outcome, mut machine: Machine, begin: Instant) -> BootError {
+    let waited = begin.elapsed();
+    let exited = match &outcome {
+        Outcome::Exited => true,
+        // Its channel closed: it is ending, and how it does tells more than the closed channel.
+        Outcome::Ready(Ok(Err(HelloError::Closed(_)))) => machine.ends_soon().await,
+        _ => false,
+    };
+    if exited {
+        let exit = machine.exit().await;
+        machine.remove().await;
+        return BootError::Exited { exit };
+    }
+    machine.kill().await;
+    let console_tail = machine.console.tail();
+    machine.remove().await;
+    match outcome {
+        Outcome::Ready(Err(error)) => error,
+        Outcome::Ready(Ok(Err(HelloError::Generation(guest)))) => {
+            BootError::Generation { guest, host: (OLDEST_GENERATION, GENERATION) }
+        }
+        Outcome::Ready(Ok(Err(HelloError::Protocol(what)))) => BootError::Protocol(what),
+        Outcome::Ready(Ok(Err(HelloError::Closed(what)))) => {
+            BootError::Exited { exit: VmExit { reason: ExitReason::Silent(what), console_tail } }
+        }
+        Outcome::Ready(Ok(Ok(_))) | Outcome::Exited | Outcome::Deadline => {
+            BootError::Deadline { waited, console_tail }
+        }
+    }
+}
+
+fn spawn(spec: &VmSpec, run_dir: RunDir) -> Result<Machine, BootError> {
+    let Vmm::Qemu { binary, accel } = &spec.vmm;
+    let tsc = (*accel == Accel::Tcg).then(tsc::frequency);
+    let mut child = Command::new(binary)
+        .args(qemu::arguments(spec, *accel, tsc))
+        .current_dir(&run_dir.path)
+        .env_clear()
+        // Signals to the executor's terminal are not for the VMM.
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(|source| BootError::Spawn { program: binary.display().to_string(), source })?;
+    let console = Console::default();
+    let messages = Console::default();
+    let tasks = pumps(&mut child, &console, &messages);
+    let shutdown = ShutdownReason::default();
+    Ok(Machine { child, console, messages, shutdown, tasks, run_dir })
+}
+
+fn pumps(child: &mut Child, console: &Console, messages: &Console) -> Vec<JoinHandle<()>> {
+    let stdout = child.stdout.take().map(|pipe| tokio::spawn(console.clone().fill_from(pipe)));
+    let stderr = child.stderr.take().map(|pipe| tokio::spawn(messages.clone().fill_from(pipe)));
+    stdout.into_iter().chain(stderr).collect()
+}
+
+fn hello() -> Hello {
+    let seed: [u8; 32] = rand::random();
+    #[expect(clippy::disallowed_methods, reason = "the guest's clock is set to the host's")]
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Hello {
+        oldest_generation: OLDEST_GENERATION,
+        generation: GENERATION,
+        unix_time_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX),
+        seed: hex::encode(seed),
+    }
+}
+
+fn run_dir_error(spec: &VmSpec, source: io::Error) -> BootError {
+    BootError::RunDir { path: spec.run_dir.clone(), source }
+}
+
+/// The run directory, ours alone; removed when dropped.
+pub struct RunDir {
+    path: PathBuf,
+}
+
+impl RunDir {
+    fn make(path: &Path) -> Result<Self, BootError> {
+        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+        made.and_then(|()| {
+            // A link that someone planted there is not followed into their folder.
+            if !path.symlink_metadata()?.is_dir() {
+                return Err(io::ErrorKind::NotADirectory.into());
+            }
+            std::fs::set_permissions(path, Permissions::from_mode(0o700))
+        })
+        .map_err(|source| BootError::RunDir { path: path.to_owned(), source })?;
+        Ok(Self { path: path.to_owned() })
+    }
+}
+
+impl Drop for RunDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.path) {
+            // Left to be reclaimed.
+            tracing::warn!(path = %self.path.display(), %error, "run directory not removed");
+        }
+    }
+}
+
+/// Where the VMM connects to. We listen before it starts, so nothing is polled.
+struct Sockets {
+    control: UnixListener,
+    bulk: UnixListener,
+    qmp: UnixListener,
+}
+
+struct Connections {
+    control: UnixStream,
+    bulk: UnixStream,
+    qmp: UnixStream,
+}
+
+impl Sockets {
+    fn bind(run_dir: &Path) -> Result<Self, BootError> {
+        let error = |source| BootError::RunDir { path: run_dir.to_owned(), source };
+        // Paths of sockets are limited to 107 bytes; this one is short wherever the folder is.
+        let dir = File::open(run_dir).map_err(error)?;
+        let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
+        let bind = |name: &str| UnixListener::bind(short.join(name)).map_err(error);
+        Ok(Self {
+            control: bind(qemu::CONTROL_SOCKET)?,
+            bulk: bind(qemu::BULK_SOCKET)?,
+            qmp: bind(qemu::QMP_SOCKET)?,
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Connections> {
+        let (control, bulk, qmp) =
+            tokio::try_join!(self.control.accept(), self.bulk.accept(), self.qmp.accept())?;
+        Ok(Connections { control: control.0, bulk: bulk.0, qmp: qmp.0 })
+    }
+}
