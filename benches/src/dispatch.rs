@@ -81,39 +81,33 @@ async fn dispatch(system: &System) -> Samples {
     durations.into_iter().collect()
 }
 
-/// Another queue of the same table is full. Multiplies one real job in the database itself: sending so many
-/// would take minutes and measure nothing.
+/// Another queue of the same table is full, with the jobs of a hundred users. Multiplies one real job in the
+/// database itself: sending so many would take minutes and measure nothing.
 async fn fill_backlog(system: &System) {
-    let job = system.instance.api().submit(&smallest_job("batches")).await;
+    let job = system.instance.api().submit(&smallest_job("batches")).await.id;
     match &system.postgres {
         Some(postgres) => {
             let sql = format!(
                 "INSERT INTO jobs OVERRIDING SYSTEM VALUE SELECT (jsonb_populate_record(jobs, \
-                 jsonb_build_object('id', jobs.id + n))).* \
-                 FROM jobs, generate_series(1, {BACKLOG}) n WHERE id = {}; \
-                 SELECT setval(pg_get_serial_sequence('jobs', 'id'), (SELECT max(id) FROM jobs)); ANALYZE jobs",
-                job.id
+                 jsonb_build_object('id', id + n, 'creator_id', 1000 + n % 100, 'lane', 1000 + n % 100))).* \
+                 FROM jobs, generate_series(1, {BACKLOG}) n WHERE id = {job}; \
+                 SELECT setval(pg_get_serial_sequence('jobs', 'id'), (SELECT max(id) FROM jobs)); \
+                 ANALYZE jobs"
             );
-            run_command(Command::new("psql").args([
-                &postgres.url(),
-                "-q",
-                "-v",
-                "ON_ERROR_STOP=1",
-                "-c",
-                &sql,
-            ]));
+            let mut psql = Command::new("psql");
+            run_command(psql.args([&postgres.url(), "-q", "-v", "ON_ERROR_STOP=1", "-c", &sql]));
         }
         None => {
             let file = system.folder.path().join("instance/instance.db");
-            let columns =
-                "SELECT group_concat(name) FROM pragma_table_info('jobs') WHERE name <> 'id'";
+            let columns = "SELECT group_concat(name) FROM pragma_table_info('jobs') \
+                           WHERE name NOT IN ('id', 'creator_id', 'lane')";
             let columns = run_command(Command::new("sqlite3").arg(&file).arg(columns));
             let columns = columns.trim();
             let sql = format!(
                 "PRAGMA busy_timeout = 10000; \
                  WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < {BACKLOG}) \
-                 INSERT INTO jobs ({columns}) SELECT {columns} FROM jobs, n WHERE id = {}; ANALYZE",
-                job.id
+                 INSERT INTO jobs (creator_id, lane, {columns}) \
+                 SELECT 1000 + i % 100, 1000 + i % 100, {columns} FROM jobs, n WHERE id = {job}; ANALYZE"
             );
             run_command(Command::new("sqlite3").arg(&file).arg(sql));
         }
