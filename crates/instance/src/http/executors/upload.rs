@@ -192,7 +192,7 @@ async fn store_part(
 
 /// Names a stored part in the database, or removes its blob.
 async fn record(app: &App, id: i64, part: &UploadPart) -> Result<(), Refused> {
-    let recorded = app.store.put_upload_part(id, part, app.clock.now_ms()).await;
+    let recorded = app.store.put_upload_part(id, part).await;
     if recorded.is_err()
         && let Some(key) = BlobKey::parse(&part.blob_key)
     {
