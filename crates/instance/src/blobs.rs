@@ -321,7 +321,8 @@ mod tests {
         let blobs = Blobs::open(dir.path().to_owned()).unwrap();
         std::fs::write(dir.path().join("tmp/left"), b"x").unwrap();
         let age = Duration::from_secs(3600);
-        let now = SystemTime::now();
+        let now = crate::clock::Clock::system().now_ms().unsigned_abs();
+        let now = SystemTime::UNIX_EPOCH + Duration::from_millis(now);
         assert_eq!(blobs.sweep_tmp(now, age).await.unwrap(), 0);
         assert_eq!(blobs.sweep_tmp(now + 2 * age, age).await.unwrap(), 1);
     }

@@ -26,6 +26,7 @@ impl Clock {
     }
 
     /// Milliseconds since the Unix epoch.
+    #[expect(clippy::disallowed_methods, reason = "this is the clock that everybody else is given")]
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::System => jiff::Timestamp::now().as_millisecond(),

@@ -45,12 +45,20 @@ pub fn run(args: Args) -> anyhow::Result<()> {
     // Only a second installation fails, and then one is there.
     drop(rustls::crypto::ring::default_provider().install_default());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(serve(args))
+    let result = runtime.block_on(async {
+        let (shutdown, at_once) = (CancellationToken::new(), CancellationToken::new());
+        on_signals(shutdown.clone(), at_once.clone())?;
+        tokio::select! {
+            result = serve(args, shutdown) => result,
+            () = at_once.cancelled() => Err(anyhow::anyhow!("ended at once by a second signal")),
+        }
+    });
+    // Without waiting for what may still run on other threads.
+    runtime.shutdown_background();
+    result
 }
 
-async fn serve(args: Args) -> anyhow::Result<()> {
-    let shutdown = CancellationToken::new();
-    on_signals(shutdown.clone())?;
+async fn serve(args: Args, shutdown: CancellationToken) -> anyhow::Result<()> {
     let app = App::open(Options {
         data_dir: args.data_dir,
         database_url: args.database_url,
@@ -82,7 +90,7 @@ fn start_logging(args: &Args) -> anyhow::Result<()> {
     started.map_err(|e| anyhow::anyhow!("logging: {e}"))
 }
 
-fn on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
+fn on_signals(shutdown: CancellationToken, at_once: CancellationToken) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::spawn(async move {
@@ -92,8 +100,8 @@ fn on_signals(shutdown: CancellationToken) -> anyhow::Result<()> {
                 _ = interrupt.recv() => {}
             }
             if shutdown.is_cancelled() {
-                tracing::warn!("second signal, ending at once");
-                std::process::exit(130);
+                at_once.cancel();
+                return;
             }
             tracing::info!("stopping; a second signal ends at once");
             shutdown.cancel();

@@ -29,14 +29,14 @@ impl Merged {
         let mut helps: BTreeMap<&str, &str> = BTreeMap::new();
         let mut refused: Option<&str> = None;
         for line in text.lines().map(str::trim) {
-            if let Some(rest) = line.strip_prefix("# TYPE ") {
-                if let Some((name, kind)) = rest.split_once(' ') {
-                    kinds.insert(name, kind.trim());
-                }
-            } else if let Some(rest) = line.strip_prefix("# HELP ") {
-                if let Some((name, help)) = rest.split_once(' ') {
-                    helps.insert(name, help);
-                }
+            if let Some((name, kind)) =
+                line.strip_prefix("# TYPE ").and_then(|rest| rest.split_once(' '))
+            {
+                kinds.insert(name, kind.trim());
+            } else if let Some((name, help)) =
+                line.strip_prefix("# HELP ").and_then(|rest| rest.split_once(' '))
+            {
+                helps.insert(name, help);
             }
         }
         for line in text.lines().map(str::trim) {

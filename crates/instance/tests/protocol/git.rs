@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use instance::loops::repositories::Syncs;
@@ -267,4 +268,45 @@ async fn an_upload_pack_ends_with_its_client() {
         assert!(Instant::now() < deadline, "upload-pack outlives its client");
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
     }
+}
+
+/// A remote that answers 404 and remembers what it was asked with.
+async fn recording_remote() -> (String, Arc<Mutex<Vec<String>>>) {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let record = Arc::clone(&seen);
+    let router = axum::Router::new().fallback(move |headers: axum::http::HeaderMap| {
+        let header = headers.get("authorization").map(|v| v.to_str().unwrap().to_owned());
+        record.lock().unwrap().push(header.unwrap_or_default());
+        async { axum::http::StatusCode::NOT_FOUND }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (address, seen)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_reach_the_remote_and_nobody_else() {
+    let instance = Instance::start().await;
+    let (address, seen) = recording_remote().await;
+    let upstream = format!("http://bob:s3cret@{address}/app.git");
+    let new = NewRepository { name: NAME.into(), upstream, ..NewRepository::default() };
+    instance.app.store.add_repository(&new, 0).await.unwrap();
+    let row = instance.app.store.repository(NAME).await.unwrap().unwrap();
+    let error = loop {
+        match instance::git::sync_repository(&instance.app, &row).await {
+            // The instance's own loop is at it.
+            Err(instance::git::SyncError::Busy) => tokio::task::yield_now().await,
+            other => break other.unwrap_err().to_string(),
+        }
+    };
+    let stored = instance.app.store.repository(NAME).await.unwrap().unwrap().error;
+    for text in [&error, &stored] {
+        assert!(text.contains("not found") && text.contains(&address), "{text}");
+        assert!(!text.contains("s3cret") && !text.contains("bob"), "{text}");
+    }
+    // base64 of bob:s3cret
+    assert!(seen.lock().unwrap().iter().any(|h| h == "Basic Ym9iOnMzY3JldA=="));
+    let config = std::fs::read_to_string(instance.app.git.path(row.id).join("config")).unwrap();
+    assert!(!config.contains("s3cret"), "{config}");
 }

@@ -1,7 +1,5 @@
 //! Loops, stepped by hand with the clock in our hands.
 
-use std::time::{Duration, SystemTime};
-
 use instance::blobs::BlobKey;
 use instance::loops::{metrics, orphans, retention, stalled};
 
@@ -95,8 +93,7 @@ async fn files_that_no_row_names_go_and_others_stay() {
     let exists = |key: &str| instance.data_dir().join("blobs").join(key).exists();
     orphans::tick(&instance.app, instance.clock.now_ms()).await.unwrap();
     assert!(left.iter().all(|key| exists(key.as_str())), "too young to go");
-    let tomorrow = SystemTime::now() + Duration::from_secs(25 * 3600);
-    let tomorrow = tomorrow.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis() as i64;
+    let tomorrow = instance::clock::Clock::system().now_ms() + 25 * 3600 * 1000;
     orphans::tick(&instance.app, tomorrow).await.unwrap();
     assert!(left.iter().all(|key| !exists(key.as_str())));
     assert!(exists(&named) && !instance.app.git.path(77).exists());

@@ -162,7 +162,6 @@ impl News {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "the two routes differ in exactly these")]
 async fn serve(
     app: &Arc<App>,
     request: HeartbeatRequest,
