@@ -1,5 +1,8 @@
 //! Our executor against a scripted stock instance over real HTTP.
 
+mod dispatch;
 mod fake;
+mod jobs;
 mod logs;
 mod workspaces;
+mod world;
