@@ -24,7 +24,7 @@ impl Shared {
         while left != Some(0) {
             let Some(permit) = self.until_end(until, self.free_slot()).await else { return };
             let asked = Instant::now();
-            let Some(answer) = self.until_end(until, self.ask()).await else { return };
+            let Some(answer) = self.until_answer(until).await else { return };
             // The site admin drained the executor meanwhile.
             let Some(result) = answer else { continue };
             self.agent.metrics.call("Dequeue", result.is_ok());
@@ -72,6 +72,21 @@ impl Shared {
                 None
             }
             done = work => Some(done),
+        }
+    }
+
+    /// The answer to a question for a job; `None` when the executor ends first. A question that is not
+    /// held open is answered soon: giving it up could lose a job that is already on its way.
+    async fn until_answer(
+        &self,
+        until: Option<Instant>,
+    ) -> Option<Option<Result<Option<Dequeued>, DequeueError>>> {
+        if self.agent.client.granted().long_poll {
+            return self.until_end(until, self.ask()).await;
+        }
+        tokio::select! {
+            () = self.shutdown.stopping() => None,
+            answer = self.ask() => Some(answer),
         }
     }
 
