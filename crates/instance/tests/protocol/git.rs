@@ -3,14 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use instance::loops::repositories::Syncs;
 use reqwest::Method;
 use store::{NewRepository, RepositoryState};
 
 use crate::scripted::Held;
-use crate::support::{Instance, PATIENCE};
+use crate::support::{Instance, until};
 
 const NAME: &str = "git.example/acme/app";
 
@@ -62,19 +61,16 @@ async fn register(instance: &Instance, upstream: &Upstream) {
 }
 
 async fn sync(instance: &Instance) {
-    let deadline = Instant::now() + PATIENCE;
     // The instance's own loop may be at it already.
-    loop {
+    let fetched = async || {
         let mut syncs = Syncs::default();
         syncs.tick(&instance.app, instance.clock.now_ms()).await.unwrap();
         syncs.finished().await;
         let row = instance.app.store.repository(NAME).await.unwrap().unwrap();
-        match row.state {
-            RepositoryState::Ready => return,
-            RepositoryState::Error => panic!("{}", row.error),
-            RepositoryState::Cloning => assert!(Instant::now() < deadline, "never fetched"),
-        }
-    }
+        assert_ne!(row.state, RepositoryState::Error, "{}", row.error);
+        row.state == RepositoryState::Ready
+    };
+    until("the first fetch", fetched).await;
 }
 
 /// Clones with a held job's headers.
@@ -263,11 +259,8 @@ async fn an_upload_pack_ends_with_its_client() {
     response.chunk().await.unwrap().expect("a first piece");
     assert_eq!(instance.app.metrics.upload_packs.get(), 1);
     drop(response);
-    let deadline = Instant::now() + PATIENCE;
-    while instance.app.metrics.upload_packs.get() != 0 {
-        assert!(Instant::now() < deadline, "upload-pack outlives its client");
-        tokio::time::sleep(std::time::Duration::from_millis(2)).await;
-    }
+    let gone = async || instance.app.metrics.upload_packs.get() == 0;
+    until("upload-pack ends with its client", gone).await;
 }
 
 /// A remote that answers 404 and remembers what it was asked with.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use reqwest::Method;
 
 use crate::scripted::{EMPTY, NAME, OURS, new_job};
-use crate::support::{Answer, Instance, PATIENCE, SHARED};
+use crate::support::{Answer, Instance, SHARED, until};
 
 async fn held(instance: &Instance, path: &str, wait: &str, body: String) -> Answer {
     let authorization = format!("token-executor {SHARED}");
@@ -25,15 +25,8 @@ async fn dequeue(instance: &Instance, name: &str) -> Answer {
 }
 
 async fn waiting(instance: &Instance, count: i64) {
-    until(|| instance.app.metrics.waiting_dequeues.get() == count).await;
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "waited too long");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
+    let waiting = async || instance.app.metrics.waiting_dequeues.get() == count;
+    until("dequeues are held", waiting).await;
 }
 
 #[tokio::test]
@@ -109,11 +102,8 @@ async fn a_held_heartbeat_counts_at_once_and_ends_with_a_cancel() {
     let answer = tokio::spawn(async move {
         held(&waiter, "/.executors/queue/jobs/heartbeat", "wait=10", body).await
     });
-    let deadline = Instant::now() + PATIENCE;
-    while instance.app.store.executor(NAME).await.unwrap().is_none() {
-        assert!(Instant::now() < deadline, "the beat is not recorded while it is held");
-        tokio::task::yield_now().await;
-    }
+    let recorded = async || instance.app.store.executor(NAME).await.unwrap().is_some();
+    until("the beat counts while it is held", recorded).await;
     assert!(!answer.is_finished());
     instance.app.store.cancel(job.id, "somebody", instance.clock.now_ms()).await.unwrap();
     let answer = answer.await.unwrap();
@@ -140,11 +130,8 @@ async fn a_held_heartbeat_ends_when_the_executor_is_to_drain() {
     // Who knows already is held until something changes.
     let waiter = Arc::clone(&instance);
     let answer = tokio::spawn(async move { held(&waiter, path, "wait=10", beat(true)).await });
-    let deadline = Instant::now() + PATIENCE;
-    while !instance.app.store.executor(NAME).await.unwrap().unwrap().draining {
-        assert!(Instant::now() < deadline, "the beat is not recorded while it is held");
-        tokio::task::yield_now().await;
-    }
+    let recorded = async || instance.app.store.executor(NAME).await.unwrap().unwrap().draining;
+    until("the beat counts while it is held", recorded).await;
     instance.app.store.set_drain(NAME, false).await.unwrap();
     answer.await.unwrap().is(200, stock);
 }
@@ -161,7 +148,7 @@ async fn shutting_down_answers_what_is_held() {
         .header("prefer", "wait=60")
         .body(r#"{"executorName":"e"}"#);
     let answer = tokio::spawn(request.send());
-    until(|| app.metrics.waiting_dequeues.get() == 1).await;
+    until("the dequeue is held", async || app.metrics.waiting_dequeues.get() == 1).await;
     let started = Instant::now();
     instance.stop().await.unwrap();
     assert_eq!(answer.await.unwrap().unwrap().status(), 204);

@@ -107,6 +107,16 @@ impl Instance {
     }
 }
 
+/// Waits until a condition holds.
+pub async fn until(what: &str, condition: impl AsyncFn() -> bool) {
+    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let mut look = tokio::time::interval(Duration::from_millis(2));
+    while !condition().await {
+        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        look.tick().await;
+    }
+}
+
 impl Drop for Instance {
     fn drop(&mut self) {
         self.shutdown.cancel();
