@@ -38,6 +38,63 @@
   }
   setInterval(tick, 1000);
 
+  // --- live updates ------------------------------------------------------------
+  // An event source that goes on where it stopped, and is closed while nobody looks: browsers allow only
+  // a few connections to one site, over all tabs.
+  class Stream {
+    constructor(url) {
+      this.url = url;
+      this.last = "";
+      this.failures = 0;
+      this.listeners = [];
+      this.watch = () => this.follow();
+      document.addEventListener("visibilitychange", this.watch);
+      this.follow();
+    }
+    follow() {
+      if (document.hidden) {
+        this.source?.close();
+        this.source = null;
+      } else if (!this.source && !this.closed) {
+        this.connect();
+      }
+    }
+    connect() {
+      const resume = this.last && "&resume=" + encodeURIComponent(this.last);
+      const source = (this.source = new EventSource(this.url + resume));
+      for (const [type, listener] of this.listeners) source.addEventListener(type, listener);
+      source.onopen = (event) => {
+        this.failures = 0;
+        this.onopen?.(event);
+      };
+      source.onerror = () => {
+        // A lost connection comes back by itself; a refused one is asked for again, ever more seldom.
+        if (source.readyState !== EventSource.CLOSED || this.source !== source) return;
+        this.source = null;
+        this.failures = Math.min(this.failures + 1, 5);
+        setTimeout(this.watch, 1000 * 2 ** this.failures);
+      };
+    }
+    addEventListener(type, listener) {
+      const remembering = (event) => {
+        if (event.lastEventId) this.last = event.lastEventId;
+        listener(event);
+      };
+      this.listeners.push([type, remembering]);
+      this.source?.addEventListener(type, remembering);
+    }
+    removeEventListener() {} // elements that listen stay as long as the page
+    get readyState() {
+      return this.source?.readyState ?? EventSource.CONNECTING;
+    }
+    close() {
+      this.closed = true;
+      this.source?.close();
+      document.removeEventListener("visibilitychange", this.watch);
+    }
+  }
+  htmx.createEventSource = (url) => new Stream(url);
+
   // --- fragments keep what the reader had opened -----------------------------
   let open = [];
   document.addEventListener("htmx:beforeSwap", remember);
@@ -104,12 +161,6 @@
       event.preventDefault();
       location.reload();
     }
-    // A new connection continues where this one is, not where the page began.
-    const page = document.getElementById("job");
-    if (page && event.detail.lastEventId) {
-      const address = page.getAttribute("sse-connect").split("?")[0];
-      page.setAttribute("sse-connect", address + "?at=" + event.detail.lastEventId);
-    }
   });
   for (const box of document.querySelectorAll(".lines")) box.scrollTop = box.scrollHeight;
   document.addEventListener("toggle", (event) => {
@@ -144,6 +195,9 @@
     area.setSelectionRange(at, at);
     area.previousElementSibling.children[link.dataset.line - 1]?.scrollIntoView({ block: "center" });
   });
+
+  // --- messages have been read after a while -------------------------------------
+  setTimeout(() => document.querySelector(".flash.ok")?.remove(), 8000);
 
   // --- small helpers ----------------------------------------------------------
   document.addEventListener("submit", (event) => {

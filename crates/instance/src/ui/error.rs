@@ -40,7 +40,7 @@ pub(super) async fn render(request: Request, next: Next) -> Response {
     let body = to_bytes(body, 64 * 1024).await.unwrap_or_default();
     let error: serde_json::Value = serde_json::from_slice(&body).unwrap_or_default();
     let detail = error["error"]["message"].as_str().unwrap_or_default();
-    let page = Page::outside(title(parts.status), 0, theme, String::new());
+    let page = Page::outside(title(parts.status), String::new(), theme);
     let message = message(parts.status, detail);
     let page = ErrorPage { page, status: parts.status.as_u16(), message };
     parts.headers.remove(header::CONTENT_TYPE);

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use jiff::Timestamp;
+use sha2::{Digest as _, Sha256};
 
 /// Text that is HTML already. Only this module and the templates make it, from numbers and escaped text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,9 +43,13 @@ fn time_element(time: i64, tick: &str, text: &str) -> Html {
     Html(format!("<time datetime=\"{iso}\" title=\"{title}\" data-tick=\"{tick}\">{text}</time>"))
 }
 
-/// The HTML without the texts that pass with time, which the page's script keeps current by itself: two
-/// fragments that differ only in those need not be sent twice.
-pub fn without_ticks(html: &str) -> String {
+/// Names what a fragment shows: two with the same mark need not be sent one after the other.
+pub fn mark(html: &str) -> String {
+    hex::encode(&Sha256::digest(without_ticks(html))[..8])
+}
+
+/// The HTML without the texts that pass with time, which the page's script keeps current by itself.
+fn without_ticks(html: &str) -> String {
     let mut rest = html;
     let mut out = String::with_capacity(html.len());
     while let Some(at) = rest.find(" data-tick=\"") {
@@ -160,7 +165,8 @@ mod tests {
         assert!(ago(now, then).to_string().contains("just now"));
         let (early, late) = (ago(then, now).to_string(), ago(then, now + 5000).to_string());
         let page = |time: &str| format!("<p>{time} and {time}</p>");
-        assert_eq!(without_ticks(&page(&early)), without_ticks(&page(&late)));
+        assert_eq!(mark(&page(&early)), mark(&page(&late)));
+        assert_ne!(mark(&page(&early)), mark(&page("x")));
         assert!(without_ticks(&page(&early)).ends_with("</time></p>"));
     }
 }

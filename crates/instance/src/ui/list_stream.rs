@@ -4,6 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use axum::response::sse::Event;
+use http::HeaderMap;
 use store::Subscription;
 use tokio::time::Instant;
 
@@ -25,33 +26,42 @@ pub(super) trait Fragment: Send + 'static {
 pub(super) struct ListSource<F> {
     fragment: F,
     wake: Subscription,
-    shown: Option<String>,
-    sent: Option<Instant>,
+    /// [`format::mark`] of what the page shows.
+    shown: String,
+    looked: Option<Instant>,
 }
 
 impl<F: Fragment> ListSource<F> {
-    /// `wake` must have been subscribed for what the fragment shows.
-    pub(super) fn new(fragment: F, wake: Subscription) -> Self {
-        Self { fragment, wake, shown: None, sent: None }
+    /// `wake` must have been subscribed for what the fragment shows; `shown` is the [`format::mark`] of
+    /// what the page has, from its address or the last event.
+    pub(super) fn new(fragment: F, wake: Subscription, shown: &str) -> Self {
+        Self { fragment, wake, shown: shown.to_owned(), looked: None }
     }
 }
 
 impl<F: Fragment + Sync> Source for ListSource<F> {
     async fn next(&mut self) -> store::Result<Option<Vec<Event>>> {
         loop {
-            if let Some(sent) = self.sent {
+            if let Some(looked) = self.looked {
                 // A wake-up, or time to look anyway; both are fine.
                 drop(tokio::time::timeout(IDLE, self.wake.changed()).await);
-                tokio::time::sleep_until(sent + PACE).await;
+                tokio::time::sleep_until(looked + PACE).await;
             }
-            self.sent = Some(Instant::now());
+            self.looked = Some(Instant::now());
             let html = self.fragment.render().await?;
-            let lasting = format::without_ticks(&html);
-            if self.shown.as_ref() != Some(&lasting) {
-                let event = Event::default().event("list").data(html);
-                self.shown = Some(lasting);
+            let mark = format::mark(&html);
+            if self.shown != mark {
+                let event = Event::default().event("list").id(&mark).data(html);
+                self.shown = mark;
                 return Ok(Some(vec![event]));
             }
         }
     }
+}
+
+/// What the page has: the last event's id when a connection is taken up again, by the browser (header) or
+/// by the page's script (`resume`), else `have` of the page.
+pub(super) fn shown<'a>(headers: &'a HeaderMap, resume: &'a str, have: &'a str) -> &'a str {
+    let given = if resume.is_empty() { have } else { resume };
+    headers.get("last-event-id").and_then(|value| value.to_str().ok()).unwrap_or(given)
 }

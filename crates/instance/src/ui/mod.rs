@@ -56,3 +56,5 @@ pub fn router() -> Router<Arc<App>> {
 
 #[cfg(test)]
 mod gallery;
+#[cfg(test)]
+mod tests;

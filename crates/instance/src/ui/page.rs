@@ -1,7 +1,6 @@
 //! What every page has around its content: title, navigation, theme, message, CSRF token.
 
 use super::flash::Flash;
-use super::format;
 use super::theme::Theme;
 
 /// Who is logged in.
@@ -43,7 +42,7 @@ pub struct Page {
     pub title: String,
     /// Path of this page, to come back to.
     pub path: String,
-    /// Server time, RFC 3339.
+    /// Server time, RFC 3339; empty if unknown.
     pub now: String,
     /// Where we are.
     pub place: Place,
@@ -118,15 +117,15 @@ impl Page {
     }
 
     /// A frame without a user, for the pages before log-in and for errors.
-    pub fn outside(title: &str, now: i64, theme: Theme, csrf: String) -> Self {
+    pub fn outside(title: &str, now: String, theme: Theme) -> Self {
         Self {
             title: title.to_owned(),
             path: "/".to_owned(),
-            now: format::iso(now),
+            now,
             place: Place::None,
             narrow: true,
             user: None,
-            csrf,
+            csrf: String::new(),
             theme,
             flash: None,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use askama::Template;
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
 use http::{HeaderMap, StatusCode};
@@ -14,7 +14,7 @@ use store::{Repository, RepositoryState, Topic};
 
 use super::flash::Flash;
 use super::format::{self, Html};
-use super::list_stream::{Fragment, ListSource};
+use super::list_stream::{self, Fragment, ListSource};
 use super::page::{Page, Place};
 use super::visitor::{Admin, Visitor};
 use super::{answer, sse};
@@ -32,6 +32,8 @@ pub struct RepositoriesPage {
     pub page: Page,
     /// What was typed and what is wrong with it.
     pub form: RepositoryForm,
+    /// Address of the live updates.
+    pub stream: String,
     /// The list.
     pub list: RepositoriesList,
 }
@@ -95,11 +97,13 @@ async fn show(
     visitor: &Visitor,
     form: RepositoryForm,
 ) -> Result<RepositoriesPage, Error> {
-    let csrf = visitor.user.csrf();
+    let list = list(app, visitor.user.csrf()).await?;
+    let mark = format::mark(&list.render().map_err(Error::internal)?);
     Ok(RepositoriesPage {
         page: visitor.page(app, "Repositories", "/site-admin/repositories", Place::Repositories),
         form,
-        list: list(app, csrf).await?,
+        stream: format!("/site-admin/repositories/stream?have={mark}"),
+        list,
     })
 }
 
@@ -143,11 +147,28 @@ async fn page(State(app): State<Arc<App>>, Admin(visitor): Admin) -> Result<Resp
     answer::page(&visitor, &show(&app, &visitor, RepositoryForm::default()).await?)
 }
 
+/// What the page shows.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Have {
+    have: String,
+    resume: String,
+}
+
 /// `GET /site-admin/repositories/stream`: the list again whenever it changes.
-async fn stream(State(app): State<Arc<App>>, Admin(visitor): Admin) -> Response {
+async fn stream(
+    State(app): State<Arc<App>>,
+    Admin(visitor): Admin,
+    Query(have): Query<Have>,
+    headers: HeaderMap,
+) -> Response {
     let wake = app.store.subscribe([Topic::Repositories]);
     let live = LiveList { app: Arc::clone(&app), csrf: visitor.user.csrf().to_owned() };
-    sse::respond(app, visitor, ListSource::new(live, wake))
+    sse::respond(
+        app,
+        visitor,
+        ListSource::new(live, wake, list_stream::shown(&headers, &have.resume, &have.have)),
+    )
 }
 
 struct LiveList {

@@ -10,14 +10,15 @@ use axum::Router;
 use axum::extract::{Query, State};
 use axum::response::Response;
 use axum::routing::{get, post};
+use http::HeaderMap;
 use serde::Deserialize;
 use store::Topic;
 
 use super::flash::Flash;
-use super::list_stream::{Fragment, ListSource};
+use super::list_stream::{self, Fragment, ListSource};
 use super::page::Place;
 use super::visitor::Admin;
-use super::{answer, sse};
+use super::{answer, format, sse};
 use crate::App;
 use crate::accounts::audit;
 use crate::http::auth::{AdminForm, SiteAdmin};
@@ -39,6 +40,10 @@ pub(super) fn router() -> Router<Arc<App>> {
 struct Filter {
     q: String,
     state: String,
+    /// What the page shows, in the address of its live updates.
+    have: String,
+    /// The same, when a connection is taken up again.
+    resume: String,
 }
 
 impl Filter {
@@ -57,6 +62,7 @@ async fn page(
     let query = url::form_urlencoded::Serializer::new(String::new())
         .append_pair("q", &filter.q)
         .append_pair("state", &filter.state)
+        .append_pair("have", &format::mark(&list.render().map_err(Error::internal)?))
         .finish();
     let page = ExecutorsPage {
         page: visitor.page(&app, "Executors", "/site-admin/executors", Place::Executors),
@@ -74,11 +80,13 @@ async fn stream(
     State(app): State<Arc<App>>,
     Admin(visitor): Admin,
     Query(filter): Query<Filter>,
+    headers: HeaderMap,
 ) -> Response {
     let wake = app.store.subscribe([Topic::Executors, Topic::Jobs]);
     let csrf = visitor.user.csrf().to_owned();
+    let shown = list_stream::shown(&headers, &filter.resume, &filter.have).to_owned();
     let live = LiveList { app: Arc::clone(&app), csrf, filter };
-    sse::respond(app, visitor, ListSource::new(live, wake))
+    sse::respond(app, visitor, ListSource::new(live, wake, &shown))
 }
 
 struct LiveList {

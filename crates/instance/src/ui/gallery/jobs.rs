@@ -265,6 +265,7 @@ fn job(head: JobHead, stream: Option<String>, groups: Vec<LogGroup>) -> JobPage 
         queue: "jobs".to_owned(),
         stream,
         yours: true,
+        older: None,
         raw_log: "/jobs/5/log.txt".to_owned(),
         head,
         groups,

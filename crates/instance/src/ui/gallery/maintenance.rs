@@ -132,6 +132,7 @@ fn repositories() -> RepositoriesPage {
             name_error: Some("name may hold letters, digits and ._/-".to_owned()),
             ..RepositoryForm::default()
         },
+        stream: "/site-admin/repositories/stream".to_owned(),
         list: RepositoriesList {
             csrf: "token".to_owned(),
             rows: vec![

@@ -19,8 +19,8 @@ const MINUTE: i64 = 60_000;
 
 fn page(title: &str, path: &str, place: Place) -> Page {
     let user = Some(Person { name: "ada".to_owned(), site_admin: true });
-    let outside = Page::outside(title, NOW, Theme::System, "token".to_owned());
-    Page { user, place, path: path.to_owned(), narrow: false, ..outside }
+    let outside = Page::outside(title, format::iso(NOW), Theme::System);
+    Page { user, place, csrf: "token".to_owned(), path: path.to_owned(), narrow: false, ..outside }
 }
 
 /// File name and page.
@@ -36,7 +36,7 @@ fn render(template: &impl Template) -> String {
 }
 
 fn gate() -> Vec<(&'static str, String)> {
-    let outside = |title| Page::outside(title, NOW, Theme::System, "token".to_owned());
+    let outside = |title| Page::outside(title, format::iso(NOW), Theme::System);
     let setup = SetupPage {
         page: outside("Create the site admin"),
         form: SetupForm {

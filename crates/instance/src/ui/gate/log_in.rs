@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::{LoginForm, LoginPage, NextQuery, answer, enter, frame};
 use crate::App;
 use crate::accounts;
-use crate::http::auth::{MaybeUser, origin};
+use crate::http::auth::{origin, session_token};
 use crate::http::error::Error;
 use crate::ui::error::sentence;
 use crate::ui::form::OutsideForm;
@@ -18,7 +18,6 @@ use crate::ui::form::OutsideForm;
 /// `GET /login`: anyone.
 pub(super) async fn page(
     State(app): State<Arc<App>>,
-    MaybeUser(user): MaybeUser,
     Query(next): NextQuery,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
@@ -26,7 +25,12 @@ pub(super) async fn page(
         return Ok(Redirect::to("/setup").into_response());
     }
     let next = answer::own_path(&next.next).to_owned();
-    if user.is_some() {
+    // Only a session counts here: with a wrong access token this page would lead to itself for ever.
+    let session = match session_token(&headers) {
+        Some(token) => app.store.session(token, app.clock.now_ms()).await?,
+        None => None,
+    };
+    if session.is_some() {
         return Ok(Redirect::to(&next).into_response());
     }
     let form = LoginForm { next, ..LoginForm::default() };

@@ -17,7 +17,7 @@ use super::flash::Flash;
 use super::form::OutsideForm;
 use super::page::Page;
 use super::theme::{self, Theme};
-use super::{answer, cookie};
+use super::{answer, cookie, format};
 use crate::App;
 use crate::accounts;
 use crate::http::auth::{self, UserForm};
@@ -90,7 +90,7 @@ struct Next {
 type NextQuery = Query<Next>;
 
 fn frame(app: &App, title: &str, headers: &HeaderMap) -> Page {
-    let mut page = Page::outside(title, app.clock.now_ms(), Theme::of(headers), String::new());
+    let mut page = Page::outside(title, format::iso(app.clock.now_ms()), Theme::of(headers));
     page.flash = Flash::of(headers);
     page
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use askama::Template as _;
 use axum::extract::{Query, State};
 use axum::response::Response;
+use http::HeaderMap;
 use serde::Deserialize;
 use store::{Job, JobFilter, JobState, Topic};
 
@@ -13,7 +14,7 @@ use crate::App;
 use crate::http::error::Error;
 use crate::ui::answer;
 use crate::ui::format::{self, Html};
-use crate::ui::list_stream::{Fragment, ListSource};
+use crate::ui::list_stream::{self, Fragment, ListSource};
 use crate::ui::page::Place;
 use crate::ui::sse;
 use crate::ui::visitor::Visitor;
@@ -30,6 +31,10 @@ pub(in crate::ui) struct Filter {
     repository: String,
     q: String,
     before: Option<i64>,
+    /// What the page shows, in the address of its live updates.
+    have: String,
+    /// The same, when a connection is taken up again.
+    resume: String,
 }
 
 impl Filter {
@@ -75,6 +80,8 @@ pub(in crate::ui) async fn page(
     Query(filter): Query<Filter>,
 ) -> Result<Response, Error> {
     let list = rows(&app, &filter).await?;
+    let mark = format::mark(&list.render().map_err(Error::internal)?);
+    let here = filter.query(filter.before.map(|id| ("before", id)));
     let tab = |queue: &str, title| {
         let of = Filter { queue: queue.to_owned(), before: None, ..filter.clone() };
         Tab { href: format!("/jobs?{}", of.query(None)), title, current: filter.queue == queue }
@@ -104,7 +111,7 @@ pub(in crate::ui) async fn page(
         repositories: repositories.collect(),
         filtered: filter.is_filtered(),
         clear: format!("/jobs?{}", unfiltered.query(None)),
-        stream: format!("/jobs/stream?{}", filter.query(filter.before.map(|id| ("before", id)))),
+        stream: format!("/jobs/stream?have={mark}&{here}"),
         filter: FilterView { queue: filter.queue, q: filter.q },
         list,
     };
@@ -116,9 +123,11 @@ pub(in crate::ui) async fn stream(
     State(app): State<Arc<App>>,
     visitor: Visitor,
     Query(filter): Query<Filter>,
+    headers: HeaderMap,
 ) -> Response {
     let wake = app.store.subscribe([Topic::Jobs]);
-    let source = ListSource::new(LiveRows { app: Arc::clone(&app), filter }, wake);
+    let shown = list_stream::shown(&headers, &filter.resume, &filter.have).to_owned();
+    let source = ListSource::new(LiveRows { app: Arc::clone(&app), filter }, wake, &shown);
     sse::respond(app, visitor, source)
 }
 

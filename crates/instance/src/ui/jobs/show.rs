@@ -52,16 +52,23 @@ pub(in crate::ui) async fn page(
     let groups = log::groups(&app.store, id, &entries, live, now).await?;
     let shown = groups.iter().flat_map(|group| &group.entries).map(|entry| (entry.id, entry.end));
     let position = Position { attempt, shown: shown.collect() };
+    let head = head(&app, &visitor, &job, now).await?;
+    let side = side(&app, &job, attempt, yours, now).await?;
+    let mark =
+        |html: Result<String, _>| html.map(|html| format::mark(&html)).map_err(Error::internal);
+    let (head_mark, side_mark) = (mark(head.render())?, mark(side.render())?);
     let page = JobPage {
         page: visitor.page(&app, &title(&job), &format!("/jobs/{id}"), Place::Jobs),
         id,
         queue: job.queue.clone(),
-        stream: live.then(|| format!("/jobs/{id}/stream?at={position}")),
+        stream: live
+            .then(|| format!("/jobs/{id}/stream?head={head_mark}&side={side_mark}&at={position}")),
         raw_log: format!("/api/v1/jobs/{id}/logs?attempt={attempt}"),
         yours,
-        head: head(&app, &visitor, &job, now).await?,
+        older: Some(attempt).filter(|attempt| *attempt != job.attempt),
+        head,
         groups,
-        side: side(&app, &job, attempt, yours, now).await?,
+        side,
     };
     answer::page(&visitor, &page)
 }

@@ -19,9 +19,9 @@ use super::{find, log, show};
 use crate::App;
 use crate::http::error::Error;
 use crate::ui::ansi::Renderer;
-use crate::ui::format;
 use crate::ui::sse::{self, Source};
 use crate::ui::visitor::Visitor;
+use crate::ui::{format, list_stream};
 
 /// Changes within this time are sent together.
 const PACE: Duration = Duration::from_millis(100);
@@ -37,6 +37,10 @@ const MAX_BEHIND: u64 = 1024 * 1024;
 #[serde(default)]
 pub(in crate::ui) struct At {
     at: String,
+    head: String,
+    side: String,
+    /// Instead of `at`, when a connection is taken up again.
+    resume: String,
 }
 
 /// `GET /jobs/{id}/stream?at=POSITION`: as the page itself.
@@ -47,11 +51,9 @@ pub(in crate::ui) async fn stream(
     Query(at): Query<At>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
-    let resumed = headers.get("last-event-id").and_then(|value| value.to_str().ok());
-    let position: Position = resumed
-        .unwrap_or(&at.at)
-        .parse()
-        .map_err(|()| Error::BadRequest("at: no position in a log".to_owned()))?;
+    let at_text = list_stream::shown(&headers, &at.resume, &at.at);
+    let position: Position =
+        at_text.parse().map_err(|()| Error::BadRequest("at: no position in a log".to_owned()))?;
     let wake = app.store.subscribe([Topic::Job(id), Topic::Jobs]);
     let job = find(&app, id).await?;
     let source = JobSource {
@@ -63,8 +65,8 @@ pub(in crate::ui) async fn stream(
         position,
         renderers: BTreeMap::new(),
         summaries: BTreeMap::new(),
-        head: String::new(),
-        side: String::new(),
+        head: at.head,
+        side: at.side,
         looked: None,
         more: false,
         ended: false,
@@ -81,7 +83,9 @@ struct JobSource {
     position: Position,
     renderers: BTreeMap<i64, Renderer>,
     summaries: BTreeMap<i64, String>,
+    /// [`format::mark`] of the upper part that the page shows.
     head: String,
+    /// The same of the right part.
     side: String,
     looked: Option<Instant>,
     /// There was more output than one look took.
@@ -143,9 +147,9 @@ impl JobSource {
         let side = render(&show::side(&self.app, job, job.attempt, self.yours, now).await?);
         let parts = [("head", head, &mut self.head), ("side", side, &mut self.side)];
         for (name, html, shown) in parts {
-            let lasting = format::without_ticks(&html);
-            if *shown != lasting {
-                *shown = lasting;
+            let mark = format::mark(&html);
+            if *shown != mark {
+                *shown = mark;
                 events.push(Event::default().event(name).data(html));
             }
         }
@@ -162,8 +166,7 @@ impl JobSource {
         if !self.position.shown.contains_key(&id) {
             let view = log::view(&self.app.store, self.id, entry, true, live, now).await?;
             self.position.shown.insert(id, view.end);
-            self.summaries
-                .insert(id, format::without_ticks(&render(&log::summary(entry, live, now, true))));
+            self.summaries.insert(id, format::mark(&render(&log::summary(entry, live, now, true))));
             let group = log::group(&entry.key);
             let html =
                 format!("<div hx-swap-oob=\"beforeend:#group-{group}\">{}</div>", render(&view));
@@ -172,9 +175,9 @@ impl JobSource {
         }
         self.output(entry, events).await?;
         let summary = render(&log::summary(entry, live, now, true));
-        let lasting = format::without_ticks(&summary);
-        if self.summaries.get(&id) != Some(&lasting) {
-            self.summaries.insert(id, lasting);
+        let mark = format::mark(&summary);
+        if self.summaries.get(&id) != Some(&mark) {
+            self.summaries.insert(id, mark);
             events.push(self.event("entries").data(summary));
         }
         Ok(())

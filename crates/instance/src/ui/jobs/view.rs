@@ -138,6 +138,8 @@ pub struct JobPage {
     pub raw_log: String,
     /// The reader may see output.
     pub yours: bool,
+    /// The log is that of this earlier attempt.
+    pub older: Option<i64>,
     /// State, failure, phases.
     pub head: JobHead,
     /// Set-up, steps, tear-down.
