@@ -22,7 +22,8 @@ pub struct Args {
     /// Data folder; made when missing.
     #[arg(long, env = "INSTANCE_DATA_DIR", value_name = "DIR")]
     pub data_dir: PathBuf,
-    /// Database: `postgres://…` or `sqlite://…`; the default is `instance.db` in the data folder.
+    /// Database: `postgres://…` or `sqlite:PATH`; the default is `instance.db` in the data folder. A URL
+    /// with a password belongs into the environment: arguments are seen by every user of the machine.
     #[arg(long, env = "INSTANCE_DATABASE_URL", value_name = "URL", hide_env_values = true)]
     pub database_url: Option<String>,
     /// Serve `/metrics` without a token on this address as well; keep it reachable for monitoring only.
