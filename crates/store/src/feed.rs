@@ -169,6 +169,16 @@ pub(crate) async fn push_state(
             .bind(job_id)
             .fetch_one(&mut **tx)
             .await?;
+    push_state_at(tx, (job_id, attempt, feed), state, now).await
+}
+
+/// As [`push_state`], at the number `feed` that the caller took from the job's row.
+pub(crate) async fn push_state_at(
+    tx: &mut Tx,
+    (job_id, attempt, feed): (i64, i64, i64),
+    state: JobState,
+    now: i64,
+) -> Result<()> {
     let mut reserved = Reserved { attempt, next: feed };
     let body = Some(state.as_str().to_owned());
     push(tx, job_id, &mut reserved, NewItem { kind: "state", body, ..NewItem::default() }, now)

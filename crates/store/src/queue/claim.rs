@@ -67,14 +67,21 @@ impl Store {
     /// # Errors
     /// Database errors.
     pub async fn has_ready(&self, queue: &str, now: i64) -> Result<bool> {
-        enqueue::promote_due(self, queue, now).await?;
-        let active: Option<i64> = sqlx::query_scalar(
-            "SELECT lane FROM queue_lanes WHERE queue = $1 AND active = 1 LIMIT 1",
+        // Ordered as the index is, so that no planner without statistics walks the table instead.
+        let (due, active): (Option<i64>, Option<i64>) = sqlx::query_as(
+            "SELECT (SELECT process_after FROM jobs \
+                WHERE queue = $1 AND process_after IS NOT NULL ORDER BY process_after LIMIT 1), \
+               (SELECT active FROM queue_lanes WHERE queue = $1 AND active = 1 \
+                ORDER BY priority DESC, last_turn, lane LIMIT 1)",
         )
         .bind(queue)
-        .fetch_optional(self.read())
+        .fetch_one(self.read())
         .await?;
-        Ok(active.is_some())
+        let promoted = match due {
+            Some(due) if due <= now => enqueue::promote_due(self, queue, now).await?,
+            _ => 0,
+        };
+        Ok(active.is_some() || promoted > 0)
     }
 
     async fn in_order(
@@ -145,15 +152,17 @@ impl Store {
         queue: &str,
         lane: Lane,
         request: &ClaimRequest<'_>,
-    ) -> Result<Option<JobRow>> {
+    ) -> Result<Option<TakenRow>> {
         let lock = self.backend().for_update_skip_locked();
         let sql = format!(
             "UPDATE jobs SET state = 'processing', attempt = attempt + 1, lost = 0, executor = $4, \
+               feed = feed + 1, \
                started_at = $5, last_heartbeat_at = $5, finished_at = NULL, reason = NULL, \
                message = '', exit_code = NULL, usage = NULL \
              WHERE id = (SELECT id FROM jobs WHERE queue = $1 AND priority = $2 AND lane = $3 \
                  AND state = 'queued' AND process_after IS NULL \
-                 ORDER BY queued_at, id LIMIT 1{lock}) RETURNING {COLUMNS}"
+                 ORDER BY queued_at, id LIMIT 1{lock}) RETURNING {COLUMNS}, \
+             feed, (SELECT payload FROM job_payloads WHERE job_id = jobs.id) AS payload"
         );
         Ok(sqlx::query_as(AssertSqlSafe(sql))
             .bind(queue)
@@ -166,8 +175,17 @@ impl Store {
     }
 }
 
+#[derive(sqlx::FromRow)]
+struct TakenRow {
+    #[sqlx(flatten)]
+    job: JobRow,
+    feed: i64,
+    payload: Option<String>,
+}
+
 /// Records the attempt with its token.
-async fn lease(tx: &mut Tx, row: JobRow, request: &ClaimRequest<'_>) -> Result<Claim> {
+async fn lease(tx: &mut Tx, taken: TakenRow, request: &ClaimRequest<'_>) -> Result<Claim> {
+    let TakenRow { job: row, feed, payload } = taken;
     let token = PlainToken::generate();
     sqlx::query(
         "INSERT INTO attempts \
@@ -183,12 +201,8 @@ async fn lease(tx: &mut Tx, row: JobRow, request: &ClaimRequest<'_>) -> Result<C
     .bind(request.now)
     .execute(&mut **tx)
     .await?;
-    feed::push_state(tx, row.id, row.attempt, JobState::Processing, request.now).await?;
-    let payload: Option<String> =
-        sqlx::query_scalar("SELECT payload FROM job_payloads WHERE job_id = $1")
-            .bind(row.id)
-            .fetch_optional(&mut **tx)
-            .await?;
+    let (place, state) = ((row.id, row.attempt, feed), JobState::Processing);
+    feed::push_state_at(tx, place, state, request.now).await?;
     let payload = payload.ok_or_else(|| Error::not_found("payload of job", row.id))?;
     Ok(Claim { job: row.into_job()?, payload, token })
 }

@@ -134,21 +134,13 @@ async fn insert(
 }
 
 /// Makes waiting jobs ready whose time has come: delayed ones and errored ones with retries left.
-pub(crate) async fn promote_due(store: &Store, queue: &str, now: i64) -> Result<()> {
-    let due: Option<i64> =
-        sqlx::query_scalar("SELECT id FROM jobs WHERE queue = $1 AND process_after <= $2 LIMIT 1")
-            .bind(queue)
-            .bind(now)
-            .fetch_optional(store.read())
-            .await?;
-    if due.is_none() {
-        return Ok(());
-    }
+/// Returns how many.
+pub(crate) async fn promote_due(store: &Store, queue: &str, now: i64) -> Result<usize> {
     let mut tx = store.begin().await?;
     let ready = promote(&mut tx, store.backend(), queue, now).await?;
     tx.commit().await?;
     store.bump(&vec![Topic::Queue(queue.to_owned()); ready]);
-    Ok(())
+    Ok(ready)
 }
 
 async fn promote(tx: &mut Tx, backend: Backend, queue: &str, now: i64) -> Result<usize> {

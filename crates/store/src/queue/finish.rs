@@ -150,10 +150,10 @@ pub(super) async fn conclude(tx: &mut Tx, row: &JobRow, end: End<'_>, now: i64) 
     let reason = if canceled { Some(FailureReason::Canceled) } else { end.reason };
     let usage = write_usage(end.usage);
     let again = (end.state == JobState::Errored).then_some(now + policy::RETRY_AFTER_MS);
-    sqlx::query(
+    let feed: i64 = sqlx::query_scalar(
         "UPDATE jobs SET state = $2, finished_at = $3, process_after = $4, lost = 0, \
-           num_failures = num_failures + $5, reason = $6, message = $7, exit_code = $8, usage = $9 \
-         WHERE id = $1",
+           feed = feed + 1, num_failures = num_failures + $5, reason = $6, message = $7, \
+           exit_code = $8, usage = $9 WHERE id = $1 RETURNING feed",
     )
     .bind(row.id)
     .bind(end.state.as_str())
@@ -164,7 +164,7 @@ pub(super) async fn conclude(tx: &mut Tx, row: &JobRow, end: End<'_>, now: i64) 
     .bind(end.message)
     .bind(end.exit_code)
     .bind(&usage)
-    .execute(&mut **tx)
+    .fetch_one(&mut **tx)
     .await?;
     sqlx::query(
         "UPDATE attempts SET outcome = $3, finished_at = $4, reason = $5, message = $6, \
@@ -180,5 +180,5 @@ pub(super) async fn conclude(tx: &mut Tx, row: &JobRow, end: End<'_>, now: i64) 
     .bind(usage)
     .execute(&mut **tx)
     .await?;
-    feed::push_state(tx, row.id, row.attempt, end.state, now).await
+    feed::push_state_at(tx, (row.id, row.attempt, feed), end.state, now).await
 }

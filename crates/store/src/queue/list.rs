@@ -85,7 +85,7 @@ impl Store {
         let (clauses, values) = conditions(&JobFilter { before: None, ..filter.clone() });
         let n = values.len() + 1;
         let sql = format!(
-            "SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE {clauses} LIMIT ${n}) AS some"
+            "SELECT count(*) FROM (SELECT 1 AS one FROM jobs WHERE {clauses} LIMIT ${n}) AS matched"
         );
         let mut query = sqlx::query_scalar(AssertSqlSafe(sql));
         for value in values {

@@ -66,6 +66,8 @@ contract! {
         assert_ne!(one.csrf_secret, two.csrf_secret);
         assert_eq!(db.session(one.token.expose(), T0 + 1000).await.unwrap(), None);
         assert_eq!(db.session("nonsense", T0).await.unwrap(), None);
+        db.extend_session(one.token.expose(), T0 + 5000).await.unwrap();
+        assert!(db.session(one.token.expose(), T0 + 4999).await.unwrap().is_some());
         db.end_session(one.token.expose()).await.unwrap();
         db.end_session(one.token.expose()).await.unwrap();
         assert_eq!(db.session(one.token.expose(), T0).await.unwrap(), None);

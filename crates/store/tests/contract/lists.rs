@@ -39,6 +39,9 @@ contract! {
         assert_eq!(ids(db, both).await, [c]);
         let one = db.jobs(&JobFilter { limit: 1, ..any() }).await.unwrap();
         assert_eq!(one.len(), 1);
+        assert_eq!(db.count_jobs(&any(), 100).await.unwrap(), 3);
+        assert_eq!(db.count_jobs(&any(), 2).await.unwrap(), 2);
+        assert_eq!(db.count_jobs(&text("count"), 100).await.unwrap(), 2);
         assert_eq!(db.job(999).await.unwrap(), None);
         assert_eq!(db.payload(999).await.unwrap(), None);
     }
