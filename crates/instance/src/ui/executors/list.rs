@@ -141,6 +141,14 @@ fn fit(executor: &Executor, active: bool) -> Option<CompatibilityView> {
             "Outdated",
             format!("This executor is older than the instance ({VERSION}). Upgrade the executor."),
         ),
+        // Stock executors, which tell no capacity, are numbered like the product they come from.
+        Ok(Some(Compatibility::VersionAhead)) if executor.capacity.is_none() => (
+            "Version ahead",
+            format!(
+                "By its number this stock executor is newer than the instance ({VERSION}). The two \
+                 are numbered independently: if its jobs end well, nothing has to be done."
+            ),
+        ),
         Ok(Some(Compatibility::VersionAhead)) => (
             "Version ahead",
             format!(
