@@ -1,5 +1,7 @@
 //! What the executor says on standard error.
 
+use std::io::IsTerminal as _;
+
 use executor::config::{ProcessEnvironment, Source, vars};
 use tracing_subscriber::EnvFilter;
 
@@ -17,7 +19,10 @@ pub fn init() {
         other => other,
     };
     let filter = EnvFilter::try_new(filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal());
     // Only the first call counts; tests of commands may make a second.
     let _ = match get(&vars::LOG_FORMAT).as_str() {
         "json" | "json_gcp" => builder.json().try_init(),

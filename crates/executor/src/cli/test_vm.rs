@@ -1,5 +1,6 @@
 //! `executor test-vm`: a machine prepared as a job's, with a shell in it.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -7,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 use executor::client::{Client, JobClient, unique_executor_name};
-use executor::config::Config;
+use executor::config::{Config, ProcessEnvironment, Source as _};
 use executor::job::{Trial, trial};
 use executor::logs::{JobLog, Redactor};
 use executor::state::{StateLock, open_tools};
@@ -18,7 +19,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 use super::{load_config, logging, runtime};
 
 /// Runs a line where the last one left off.
-const LINE_SCRIPT: &str = r#"state=/tmp/.executor-test-vm
+const LINE_SCRIPT: &str = r#"state=/data/.executor-test-vm
 cd "$(cat "$state" 2>/dev/null || pwd)" || exit
 eval "$EXECUTOR_LINE"
 code=$?
@@ -28,13 +29,14 @@ exit "$code""#;
 #[derive(Args)]
 pub struct TestVmArgs {
     /// Repository of the instance to check out at the root of the workspace. The instance must accept
-    /// the access token for it.
+    /// the executors' access token for it (`executors.allowSharedTokenOnJobRoutes`).
     #[arg(long, value_name = "NAME", requires = "revision")]
     repo: Option<String>,
     /// Its revision.
     #[arg(long, requires = "repo")]
     revision: Option<String>,
-    /// Image of the machine's one step.
+    /// Image of the machine's one step. For an image of the instance's own registry INSTANCE_TOKEN must
+    /// hold an access token of a user.
     #[arg(long, default_value = "executors.internal/base:1")]
     image: String,
     /// Run this and leave with its exit code, instead of reading lines from standard input.
@@ -64,9 +66,11 @@ async fn try_out(config: Arc<Config>, args: TestVmArgs) -> anyhow::Result<ExitCo
     let url = config.frontend_url.clone();
     let client = Client::new(url, config.frontend_password.clone(), unique_executor_name())?;
     let queue = config.queues.label().replace(',', "-");
-    let job_client = client.job(&queue, 0, "");
+    let token = ProcessEnvironment.get("INSTANCE_TOKEN").unwrap_or_default();
+    let job_client = client.job(&queue, 0, &token);
     let folder = tempfile::tempdir_in(&tools.jobs_dir)?;
-    let log = JobLog::local(folder.path(), Redactor::new(&secrets(&config)), 16 << 20)?;
+    let redactor = Redactor::new(&secrets(&config, token));
+    let log = JobLog::local(folder.path(), redactor, 16 << 20)?;
     let job = Job {
         repository_name: args.repo.unwrap_or_default(),
         commit: args.revision.unwrap_or_default(),
@@ -90,9 +94,9 @@ async fn try_out(config: Arc<Config>, args: TestVmArgs) -> anyhow::Result<ExitCo
     Ok(ExitCode::from(code?))
 }
 
-fn secrets(config: &Config) -> std::collections::BTreeMap<String, String> {
-    let secret = config.frontend_password.expose().to_owned();
-    std::iter::once((secret, "SECRET_REMOVED".to_owned())).collect()
+fn secrets(config: &Config, token: String) -> BTreeMap<String, String> {
+    let shared = config.frontend_password.expose().to_owned();
+    [shared, token].map(|secret| (secret, "SECRET_REMOVED".to_owned())).into_iter().collect()
 }
 
 async fn prepare(
