@@ -116,6 +116,9 @@ pub struct Prepare {
     pub images: Vec<String>,
     /// Most processes of all steps together; 0 = no limit of its own.
     pub max_processes: u32,
+    /// The host's clock now, nanoseconds since 1970. The one in [`Hello`] was sent before the guest
+    /// booted; this one sets the clock again.
+    pub unix_time_ns: Option<u64>,
 }
 
 /// See [`Request::Exec`].

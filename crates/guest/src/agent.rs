@@ -147,6 +147,9 @@ impl Agent {
     fn work(self: &Arc<Self>, request: Request) -> Result<Reply> {
         match request {
             Request::Prepare(prepare) => {
+                if let Some(now) = prepare.unix_time_ns {
+                    set_clock(now);
+                }
                 let assembled = images::assemble(&prepare)?;
                 self.assembled
                     .set(assembled)

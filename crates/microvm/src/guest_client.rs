@@ -5,6 +5,7 @@ mod exec;
 mod gateway;
 
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use guest_wire::Tag;
 use guest_wire::bulk::CHUNK;
@@ -42,6 +43,13 @@ pub enum GuestError {
     Source(String),
 }
 
+/// The host's clock, for the guest.
+pub(crate) fn unix_time_ns() -> u64 {
+    #[expect(clippy::disallowed_methods, reason = "the guest's clock is set to the host's")]
+    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX)
+}
+
 impl GuestClient {
     pub(crate) fn new(channel: Arc<Channel>) -> Self {
         Self { channel }
@@ -52,6 +60,7 @@ impl GuestClient {
     /// # Errors
     /// [`GuestError`].
     pub async fn prepare(&self, prepare: Prepare) -> Result<(), GuestError> {
+        let prepare = Prepare { unix_time_ns: Some(unix_time_ns()), ..prepare };
         self.channel.call(Request::Prepare(prepare)).await.map(drop)
     }
 

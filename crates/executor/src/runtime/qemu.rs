@@ -154,6 +154,7 @@ fn prepare(spec: &MachineSpec) -> Prepare {
         workspace: spec.workspace.as_ref().map(|_| WORKSPACE.to_owned()),
         images: (0..spec.images.len()).map(image_serial).collect(),
         max_processes: spec.max_processes,
+        ..Prepare::default()
     }
 }
 

@@ -69,7 +69,13 @@ async fn a_job_runs_in_a_microvm() {
         &[
             step(
                 "first",
-                &["echo $FROM_IMAGE $OWN; uname -s", "false", "cat in/a.txt", "echo hunter2 > out"],
+                &[
+                    "echo $FROM_IMAGE $OWN; uname -s",
+                    "false",
+                    "cat in/a.txt",
+                    "date +%s",
+                    "echo hunter2 > out",
+                ],
             ),
             step("second", &["cat out fetched; stat -c %Y in/a.txt", "echo done >&2"]),
         ],
@@ -85,7 +91,11 @@ async fn a_job_runs_in_a_microvm() {
     let stdout = |out: &str| -> Vec<String> {
         out.lines().filter_map(|line| line.strip_prefix("stdout: ")).map(str::to_owned).collect()
     };
-    assert_eq!(stdout(&first.out), ["yes 1", "Linux", "literal"]);
+    let lines = stdout(&first.out);
+    assert_eq!(lines[..3], ["yes 1", "Linux", "literal"]);
+    // Not the time at which the machine was started: booting takes seconds.
+    let behind = executor::clock::now().as_second() - lines[3].parse::<i64>().unwrap();
+    assert!((0..30).contains(&behind), "the guest's clock is {behind} s behind");
     assert!(first.out.contains("stderr: + false\n"), "{}", first.out);
     let second = world.fake.entry(7, "step.docker.second");
     assert_eq!(stdout(&second.out), ["${{ secrets.TOKEN }}", "from the files route1672628645"]);

@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
 use guest_wire::message::{Hello, HelloReply};
 use guest_wire::{GENERATION, OLDEST_GENERATION};
@@ -19,6 +19,7 @@ use super::{BootError, BootTimings, ExitReason, Vm, VmExit};
 use crate::channel::{Channel, HelloError};
 use crate::console::Console;
 use crate::guest_client::GuestClient;
+use crate::guest_client::unix_time_ns;
 use crate::qemu;
 use crate::qmp::ShutdownReason;
 use crate::spec::{Accel, VmSpec, Vmm};
@@ -124,12 +125,10 @@ fn pumps(child: &mut Child, console: &Console, messages: &Console) -> Vec<JoinHa
 
 fn hello() -> Hello {
     let seed: [u8; 32] = rand::random();
-    #[expect(clippy::disallowed_methods, reason = "the guest's clock is set to the host's")]
-    let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Hello {
         oldest_generation: OLDEST_GENERATION,
         generation: GENERATION,
-        unix_time_ns: u64::try_from(since_epoch.as_nanos()).unwrap_or(u64::MAX),
+        unix_time_ns: unix_time_ns(),
         seed: hex::encode(seed),
     }
 }

@@ -43,6 +43,7 @@ impl Machine {
             workspace: Some("repo".into()),
             images: vec!["one".into(), "two".into()],
             max_processes: 200,
+            ..Prepare::default()
         };
         vm.guest().prepare(prepare).await.unwrap();
         Self { vm, _dir: dir }
