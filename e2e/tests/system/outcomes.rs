@@ -22,9 +22,9 @@ async fn a_job_on_a_repository_succeeds() {
                 {
                     "name": "count",
                     "image": IMAGE,
-                    "run": "uname -sr\ncat src/* | wc -l > ../lines\nmv ../lines lines\necho to stderr >&2",
-                    "dir": "src/..",
-                    "env": { "GREETING": "hello" },
+                    "run": "uname -sr\ncat * | wc -l > ../lines\necho $GREETING >&2",
+                    "dir": "src",
+                    "env": { "GREETING": "hello from the environment" },
                 },
                 { "name": "show", "image": IMAGE, "run": "echo there are $(cat lines) lines; pwd" },
             ],
@@ -41,7 +41,8 @@ async fn a_job_on_a_repository_succeeds() {
     let log = submitted.log().await;
     assert!(log.contains("Linux "), "{log}");
     assert!(log.contains("there are 3 lines"), "{log}");
-    assert!(log.contains("/data"), "{log}");
+    assert!(log.contains("stdout: /data\n"), "{log}");
+    assert!(log.contains("stderr: hello from the environment\n"), "{log}");
     let artifact = world.api.text(&format!("/jobs/{}/artifacts/lines", submitted.id)).await;
     assert_eq!(artifact, "3\n");
     executor.leaves_nothing(PATIENCE).await;

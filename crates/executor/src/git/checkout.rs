@@ -8,6 +8,7 @@ use std::path::Path;
 use super::command::{Git, GitError, Reach};
 use super::mirror::Mirror;
 use super::request::CheckoutRequest;
+use crate::job::script;
 
 /// Settings of the repository that the job sees. The file's identity changes on the way into the
 /// guest, so git must not take that for a changed file.
@@ -31,13 +32,15 @@ pub(super) async fn build(
     }
     git("remote").args(["add", "origin", &request.repository]).run().await?;
     let dot_git = tree.join(".git");
+    let info = dot_git.join("info");
+    // The scripts of the steps come to lie in the work tree; `git add --all` must not take them along.
+    std::fs::create_dir_all(&info)
+        .and_then(|()| std::fs::write(info.join("exclude"), format!("/{}/\n", script::DIRECTORY)))
+        .map_err(GitError::Start)?;
     if !request.sparse.is_empty() {
         git("config").args(["--local", "core.sparseCheckout", "true"]).run().await?;
-        let info = dot_git.join("info");
         let patterns = request.sparse.join("\n") + "\n";
-        std::fs::create_dir_all(&info)
-            .and_then(|()| std::fs::write(info.join("sparse-checkout"), patterns))
-            .map_err(GitError::Start)?;
+        std::fs::write(info.join("sparse-checkout"), patterns).map_err(GitError::Start)?;
     }
     git("checkout").args(["--quiet", "--force", "--detach", commit]).run().await?;
     for name in ["FETCH_HEAD", "ORIG_HEAD", "logs"] {
