@@ -69,6 +69,6 @@ async fn rotation_needs_no_restart() {
     })
     .await;
     world.submit("true").await.reaches("completed", PATIENCE).await;
-    assert!(!new.log().contains("executors.accessToken"), "the new token was refused");
+    assert!(new.log().contains("job ended"), "the new executor took none of the jobs");
     run_command(world.instance.command("config").arg("validate"));
 }
