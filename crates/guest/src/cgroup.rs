@@ -10,7 +10,9 @@ use crate::failure::{Context, Result};
 
 const ROOT: &str = "/sys/fs/cgroup";
 const STEPS: &str = "/sys/fs/cgroup/steps";
-/// Memory that steps can never have: the agent's and the kernel's own, in bytes.
+/// Memory that steps can never have although it is free when the guest starts: the agent's, the kernel's own
+/// and a little page cache, in bytes. Without it a hungry step starves the kernel before it reaches its limit,
+/// and the guest reads its own programs from disk again and again instead of killing the step.
 const RESERVE: u64 = 40 << 20;
 
 /// Makes the groups and puts the agent into its own.
@@ -24,14 +26,18 @@ pub fn set_up() -> Result<()> {
     let steps = Path::new(STEPS);
     fs::create_dir(steps).context("cgroup of the steps")?;
     write(steps, "cgroup.subtree_control", "+cpu +memory +pids")?;
-    let limit = memory_total().saturating_sub(RESERVE).max(RESERVE);
+    let limit = memory("MemAvailable:").saturating_sub(RESERVE).max(RESERVE);
     write(steps, "memory.max", &limit.to_string())
 }
 
 /// Memory that the kernel manages, in bytes; 0 if it does not say.
 pub fn memory_total() -> u64 {
+    memory("MemTotal:")
+}
+
+fn memory(field: &str) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kib = text.lines().find_map(|line| line.strip_prefix(field));
     kib.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0) << 10
 }
 
