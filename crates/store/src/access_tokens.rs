@@ -123,7 +123,7 @@ impl Error {
     pub(crate) fn or_no_user(error: sqlx::Error, user_id: i64) -> Self {
         match error.as_database_error() {
             Some(db) if db.is_foreign_key_violation() => Self::not_found("user", user_id),
-            _ => Self::Database(error),
+            _ => Self::from(error),
         }
     }
 }

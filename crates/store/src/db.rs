@@ -1,12 +1,13 @@
 //! Connections. Reads go to a pool; on SQLite writes go through one connection of their own, which
 //! makes writers wait in a fair line in this process instead of polling on a busy database.
 
+use std::borrow::Cow;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::any::{AnyConnectOptions, AnyPoolOptions};
-use sqlx::{Any, AnyPool, Transaction};
+use sqlx::{Any, AnyPool, Connection as _, Transaction};
 
 use crate::error::{Error, Result};
 use crate::wake::Wake;
@@ -67,6 +68,8 @@ struct Inner {
 
 /// Readers on SQLite, all connections on PostgreSQL.
 const MAX_CONNECTIONS: u32 = 16;
+/// A connection of PostgreSQL that rested no longer than this is used without a question.
+const TRUSTED_FOR: Duration = Duration::from_secs(5);
 /// How long SQLite waits for a writer of another process.
 const BUSY_TIMEOUT_MS: u32 = 15_000;
 
@@ -158,9 +161,14 @@ fn pool_options(backend: Backend, size: u32) -> AnyPoolOptions {
     let options = AnyPoolOptions::new()
         .max_connections(size)
         .acquire_timeout(Duration::from_secs(30))
-        .test_before_acquire(backend == Backend::Postgres);
+        .test_before_acquire(false);
     match backend {
-        Backend::Postgres => options,
+        // A connection in constant use is known to live; asking it each time would double round trips.
+        Backend::Postgres => options.before_acquire(|connection, meta| {
+            Box::pin(
+                async move { Ok(meta.idle_for < TRUSTED_FOR || connection.ping().await.is_ok()) },
+            )
+        }),
         // A closed and reopened SQLite connection loses its page cache and gains nothing.
         Backend::Sqlite => options.idle_timeout(None).max_lifetime(None).after_connect(|c, _| {
             Box::pin(async move {
@@ -202,6 +210,11 @@ fn parse(url: &str) -> Result<(Backend, String)> {
         }
     }
     Ok((Backend::Sqlite, format!("sqlite:{escaped}?mode=rwc")))
+}
+
+/// Text from a hostile program, such as PostgreSQL can hold it: NUL becomes U+FFFD.
+pub(crate) fn tame(text: &str) -> Cow<'_, str> {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}").into() } else { text.into() }
 }
 
 /// Ends a transaction without effect and answers. Dropping it would free its locks a little later, and

@@ -88,7 +88,21 @@ pub enum Error {
     },
     /// The database failed.
     #[error("database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+}
+
+/// PostgreSQL's code for a character that no text can hold: NUL.
+const NO_SUCH_CHARACTER: &str = "22021";
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let code = error.as_database_error().and_then(|db| db.code());
+        if code.is_some_and(|code| code == NO_SUCH_CHARACTER) {
+            let problem = "holds a NUL character: leave it out".to_owned();
+            return Self::Invalid { field: "text", problem };
+        }
+        Self::Database(error)
+    }
 }
 
 impl Error {
@@ -101,7 +115,7 @@ impl Error {
     pub(crate) fn or_exists(error: sqlx::Error, what: &'static str, id: &str) -> Self {
         match error.as_database_error() {
             Some(db) if db.is_unique_violation() => Self::Exists { what, id: id.to_owned() },
-            _ => Self::Database(error),
+            _ => Self::from(error),
         }
     }
 }

@@ -3,7 +3,7 @@
 use protocol::HeartbeatRequest;
 use sqlx::AssertSqlSafe;
 
-use crate::db::Store;
+use crate::db::{Store, tame};
 use crate::error::{Error, Result};
 use crate::queue::contains;
 use crate::wake::Topic;
@@ -168,18 +168,18 @@ impl Store {
         .bind(&beat.executor_name)
         .bind(queues.join(" "))
         .bind(i64::from(multi_queue))
-        .bind(&beat.os)
-        .bind(&beat.architecture)
-        .bind(&beat.docker_version)
-        .bind(&beat.executor_version)
-        .bind(&beat.git_version)
-        .bind(&beat.ignite_version)
-        .bind(&beat.src_cli_version)
+        .bind(&*tame(&beat.os))
+        .bind(&*tame(&beat.architecture))
+        .bind(&*tame(&beat.docker_version))
+        .bind(&*tame(&beat.executor_version))
+        .bind(&*tame(&beat.git_version))
+        .bind(&*tame(&beat.ignite_version))
+        .bind(&*tame(&beat.src_cli_version))
         .bind(capacity)
-        .bind(&agent.runtime)
-        .bind(&agent.acceleration)
+        .bind(&*tame(&agent.runtime))
+        .bind(&*tame(&agent.acceleration))
         .bind(i64::from(agent.draining))
-        .bind(&agent.last_error)
+        .bind(&*tame(&agent.last_error))
         .bind(now)
         .fetch_one(self.writer())
         .await?;
@@ -196,7 +196,7 @@ impl Store {
              ON CONFLICT (name) DO UPDATE SET text = $2, at = $3",
         )
         .bind(&beat.executor_name)
-        .bind(&beat.prometheus_metrics)
+        .bind(&*tame(&beat.prometheus_metrics))
         .bind(now)
         .execute(self.writer())
         .await?;

@@ -81,7 +81,7 @@ impl Store {
                 Some(db) if db.is_foreign_key_violation() => {
                     Error::not_found("image object", child)
                 }
-                _ => Error::Database(error),
+                _ => Error::from(error),
             })?;
         }
         tx.commit().await?;
@@ -123,7 +123,7 @@ impl Store {
         .await
         .map_err(|error| match error.as_database_error() {
             Some(db) if db.is_foreign_key_violation() => Error::not_found("manifest", digest),
-            _ => Error::Database(error),
+            _ => Error::from(error),
         })?;
         Ok(())
     }

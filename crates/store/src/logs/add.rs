@@ -1,7 +1,7 @@
 //! A log entry begins.
 
 use super::{NewLogEntry, write_command};
-use crate::db::Store;
+use crate::db::{Store, tame};
 use crate::error::{Error, Result};
 use crate::feed::{self, CHUNK, NewItem};
 use crate::queue::Lease;
@@ -44,7 +44,7 @@ impl Store {
             .bind(expected)
             .fetch_optional(&mut *tx)
             .await?;
-            let same = key.is_some_and(|key| key == entry.key);
+            let same = key.is_some_and(|key| key == tame(entry.key));
             return if same { Ok(expected) } else { Err(Error::EntryOrder { expected, stored }) };
         }
         sqlx::query(
@@ -55,9 +55,9 @@ impl Store {
         .bind(lease.job_id)
         .bind(attempt)
         .bind(entry_id)
-        .bind(entry.key)
+        .bind(&*tame(entry.key))
         .bind(write_command(entry.command))
-        .bind(entry.start_time)
+        .bind(&*tame(entry.start_time))
         .bind(entry.exit_code)
         .bind(entry.duration_ms)
         .bind(entry.out.len() as i64)

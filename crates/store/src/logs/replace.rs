@@ -1,7 +1,7 @@
 //! A stock executor sends an entry whole, again and again.
 
 use super::{NewLogEntry, write_command};
-use crate::db::{Store, Tx};
+use crate::db::{Store, Tx, tame};
 use crate::error::Result;
 use crate::feed::{self, CHUNK, NewItem};
 use crate::queue::Lease;
@@ -55,9 +55,9 @@ impl Store {
         .bind(job_id)
         .bind(attempt)
         .bind(entry_id)
-        .bind(entry.key)
+        .bind(&*tame(entry.key))
         .bind(write_command(entry.command))
-        .bind(entry.start_time)
+        .bind(&*tame(entry.start_time))
         .bind(entry.exit_code)
         .bind(entry.duration_ms)
         .bind(entry.out.len() as i64)

@@ -42,6 +42,9 @@ pub struct Enqueued {
     pub created: bool,
 }
 
+/// More executors than ever wait at once. Those who come later look before they wait.
+const MAX_WAKE_UPS: usize = 512;
+
 impl Store {
     /// Enqueues one job and wakes an executor for it.
     ///
@@ -80,9 +83,12 @@ impl Store {
             lanes::activate(&mut tx, self.backend(), queue, *lane).await?;
         }
         tx.commit().await?;
-        let created = enqueued.iter().zip(jobs).filter(|(id, _)| id.created);
-        let mut topics: Vec<Topic> = created.map(|(_, j)| Topic::Queue(j.queue.clone())).collect();
-        topics.push(Topic::Jobs);
+        let mut topics = vec![Topic::Jobs];
+        for queue in policy::QUEUES {
+            let created =
+                enqueued.iter().zip(jobs).filter(|(id, j)| id.created && j.queue == queue);
+            topics.extend(created.take(MAX_WAKE_UPS).map(|_| Topic::Queue(queue.to_owned())));
+        }
         self.bump(&topics);
         Ok(enqueued)
     }

@@ -4,7 +4,7 @@ use protocol::{FailureReason, Usage};
 
 use super::row::{JobRow, write_usage};
 use super::{JobState, Lease};
-use crate::db::{Store, Tx, give_up};
+use crate::db::{Store, Tx, give_up, tame};
 use crate::error::{Error, Result};
 use crate::feed;
 use crate::policy;
@@ -148,7 +148,7 @@ pub(super) async fn conclude(tx: &mut Tx, row: &JobRow, end: End<'_>, now: i64) 
     transitions::check(row.id, row.state()?, end.change, end.state)?;
     let canceled = end.state == JobState::Canceled;
     let reason = if canceled { Some(FailureReason::Canceled) } else { end.reason };
-    let usage = write_usage(end.usage);
+    let (usage, message) = (write_usage(end.usage), tame(end.message));
     let again = (end.state == JobState::Errored).then_some(now + policy::RETRY_AFTER_MS);
     let feed: i64 = sqlx::query_scalar(
         "UPDATE jobs SET state = $2, finished_at = $3, process_after = $4, lost = 0, \
@@ -161,7 +161,7 @@ pub(super) async fn conclude(tx: &mut Tx, row: &JobRow, end: End<'_>, now: i64) 
     .bind(again)
     .bind(i64::from(end.failure))
     .bind(reason.map(FailureReason::as_str))
-    .bind(end.message)
+    .bind(&*message)
     .bind(end.exit_code)
     .bind(&usage)
     .fetch_one(&mut **tx)
@@ -175,7 +175,7 @@ pub(super) async fn conclude(tx: &mut Tx, row: &JobRow, end: End<'_>, now: i64) 
     .bind(end.state.as_str())
     .bind(now)
     .bind(reason.map(FailureReason::as_str))
-    .bind(end.message)
+    .bind(&*message)
     .bind(end.exit_code)
     .bind(usage)
     .execute(&mut **tx)

@@ -4,7 +4,6 @@
 //! transaction would make all commits of the database wait for each other. A lost notification costs
 //! a few seconds, see [`super`].
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -53,10 +52,13 @@ impl Drop for Bridge {
 
 async fn send_all(mut topics: mpsc::UnboundedReceiver<String>, pool: AnyPool, origin: String) {
     while let Some(first) = topics.recv().await {
-        let mut batch = BTreeSet::from([first]);
+        let mut batch = vec![first];
         while let Ok(topic) = topics.try_recv() {
-            batch.insert(topic);
+            batch.push(topic);
         }
+        batch.sort_unstable();
+        // Each ready job wakes one executor, so these are not the same said twice.
+        batch.dedup_by(|a, b| a == b && !a.starts_with("queue "));
         let mut payload = origin.clone();
         for topic in batch {
             if payload.len() + topic.len() >= MAX_PAYLOAD {

@@ -133,4 +133,12 @@ contract! {
         let jobs = db.executor_jobs("exec-1").await.unwrap();
         assert_eq!(jobs.iter().map(|job| job.id).collect::<Vec<_>>(), [second.job.id]);
     }
+
+    async fn a_heartbeat_with_odd_text_is_recorded(db) {
+        let odd = HeartbeatRequest {
+            os: "li\0nux".into(), prometheus_metrics: "\0".into(), ..beat("exec-1")
+        };
+        db.executor_heartbeat(&odd, &["jobs".to_owned()], false, T0).await.unwrap();
+        assert_eq!(db.executor("exec-1").await.unwrap().unwrap().os, "li\u{fffd}nux");
+    }
 }

@@ -205,10 +205,18 @@ contract! {
         db.add_log_entry(&lease, &entry("a"), Some(1), T0 + 1).await.unwrap();
         db.append_log(&lease, &at(1, 0, b"out"), T0 + 2).await.unwrap();
         db.put_result(&lease, "diff", "app", &serde_json::json!({"a": 1}), T0 + 3).await.unwrap();
+        let artifact = store::Artifact {
+            path: "out/a".into(),
+            size: 1,
+            sha256: String::new(),
+            blob_key: "b".into(),
+            at: T0,
+        };
+        db.put_artifact(&lease, &artifact, T0 + 4).await.unwrap();
         let mut end = finish(&claim, Outcome::Failed);
         end.reason = Some(FailureReason::StepFailed);
         end.message = "exit 3".into();
-        db.finish(&end, T0 + 4).await.unwrap().unwrap();
+        db.finish(&end, T0 + 5).await.unwrap().unwrap();
 
         let items = follow(db, id, 1).await;
         assert_eq!(items, follow(db, id, 100).await);
@@ -223,9 +231,10 @@ contract! {
         assert_eq!(*changes[3], out);
         assert_eq!(*changes[4], FeedChange::Result { kind: "diff".into(), name: "app".into() });
         let failed = state(JobState::Failed, Some(FailureReason::StepFailed), "exit 3");
-        assert_eq!(*changes[5], failed);
-        assert_eq!(changes.len(), 6);
-        assert_eq!(items.iter().map(|i| i.at - T0).collect::<Vec<_>>(), [0, 0, 1, 2, 3, 4]);
+        assert_eq!(*changes[5], FeedChange::Artifact { path: "out/a".into() });
+        assert_eq!(*changes[6], failed);
+        assert_eq!(changes.len(), 7);
+        assert_eq!(items.iter().map(|i| i.at - T0).collect::<Vec<_>>(), [0, 0, 1, 2, 3, 4, 5]);
         let tail = db.feed(id, items[2].seq, 100, usize::MAX).await.unwrap();
         assert_eq!(tail, items[3..]);
     }
@@ -251,5 +260,28 @@ contract! {
         let phases = db.phases(claim.job.id, 1).await.unwrap();
         let began: Vec<_> = phases.iter().map(|p| (p.phase, p.began_at - T0)).collect();
         assert_eq!(began, [(Phase::Running, 0), (Phase::Preparing, 10), (Phase::Booting, 70)]);
+    }
+
+    async fn text_of_a_hostile_program_is_stored_as_well_as_it_can_be(db) {
+        let claim = db.running(T0).await;
+        let lease = lease(&claim);
+        let command = ["a\0b".to_owned()];
+        let odd = NewLogEntry {
+            command: Some(&command), start_time: "\0", out: b"\0\xff\x1b[2J", ..entry("k\0\u{202e}")
+        };
+        assert_eq!(db.add_log_entry(&lease, &odd, Some(1), T0).await.unwrap(), 1);
+        assert_eq!(db.add_log_entry(&lease, &odd, Some(1), T0).await.unwrap(), 1);
+        db.replace_log_entry(&lease, 1, &odd, T0).await.unwrap();
+        let stored = &db.log_entries(claim.job.id, 1).await.unwrap()[0];
+        assert_eq!((stored.key.as_str(), stored.command.as_deref()), ("k\u{fffd}\u{202e}", Some(&command[..])));
+        assert_eq!(output(db, &claim, 1).await, b"\0\xff\x1b[2J");
+        let value = serde_json::json!("a\0b");
+        db.put_result(&lease, "k", "n", &value, T0).await.unwrap();
+        let results = db.results(claim.job.id, 1).await.unwrap();
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&results[0].value).unwrap(), value);
+        let mut end = finish(&claim, Outcome::Failed);
+        end.message = "boom\0".into();
+        db.finish(&end, T0).await.unwrap().unwrap();
+        assert_eq!(db.job(claim.job.id).await.unwrap().unwrap().message, "boom\u{fffd}");
     }
 }

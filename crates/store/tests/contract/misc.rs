@@ -84,4 +84,11 @@ contract! {
         assert!(second.ping().await.is_err());
         db.ping().await.unwrap();
     }
+
+    async fn a_name_that_no_text_can_hold_is_no_fault_of_the_database(db) {
+        match db.repository("a\0b").await {
+            Ok(found) => assert_eq!(found, None),
+            Err(error) => assert!(matches!(error, Error::Invalid { .. }), "{error}"),
+        }
+    }
 }
