@@ -241,3 +241,32 @@ async fn a_page_does_not_get_again_what_it_has() {
     let first = String::from_utf8(first.unwrap().unwrap().to_vec()).unwrap();
     assert!(first.contains("Canceled"), "the first event is the change: {first}");
 }
+
+#[tokio::test]
+async fn the_list_of_jobs_is_paged_and_filtered() {
+    let site = Site::new().await;
+    let ada = site.log_in("ada").await;
+    for n in 2..=120 {
+        let job = NewJob {
+            queue: if n % 2 == 0 { "jobs" } else { "batches" }.to_owned(),
+            name: format!("number {n}"),
+            payload: "{}".to_owned(),
+            ..NewJob::default()
+        };
+        site.app.store.enqueue(&job, site.app.clock.now_ms()).await.unwrap();
+    }
+    let rows = |html: &str| html.matches("<tr id=\"job-").count();
+    let first = text(site.get("/jobs?queue=jobs", Some(&ada)).await).await;
+    assert_eq!(rows(&first), 50);
+    assert!(first.contains("id=\"job-120\"") && !first.contains("id=\"job-119\""));
+    let older = "/jobs?queue=jobs&amp;before=22";
+    let escaped = older.replace("&amp;", "&#38;");
+    assert!(first.contains(older) || first.contains(&escaped), "{first}");
+    let second = text(site.get("/jobs?queue=jobs&before=22", Some(&ada)).await).await;
+    assert_eq!(rows(&second), 11);
+    assert!(!second.contains(">Older<") && second.contains(">Newest<"));
+    let found = text(site.get("/jobs?q=number+77", Some(&ada)).await).await;
+    assert_eq!(rows(&found), 1);
+    let none = text(site.get("/jobs?state=failed", Some(&ada)).await).await;
+    assert!(none.contains("No job matches"));
+}

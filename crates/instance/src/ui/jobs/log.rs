@@ -6,8 +6,10 @@ use super::{Earlier, EntrySummary, EntryView, LogGroup};
 use crate::ui::ansi::{Line, Renderer};
 use crate::ui::format::{self, Html};
 
-/// Bytes of output that a page starts with, for each entry.
+/// Bytes of output that a page starts with, for each entry…
 const TAIL: u64 = 32 * 1024;
+/// … and for all of them, when there are many.
+const ALL_TAILS: u64 = 1024 * 1024;
 /// Bytes that each "load earlier" brings.
 const EARLIER: u64 = 128 * 1024;
 /// Steps are unfolded when there are no more than so many.
@@ -43,13 +45,14 @@ pub(super) async fn groups(
     live: bool,
     now: i64,
 ) -> store::Result<Vec<LogGroup>> {
+    let tail = TAIL.min(ALL_TAILS / entries.len().max(1) as u64);
     let steps = entries.iter().filter(|entry| group(&entry.key) == "steps").count();
     let mut groups = Vec::new();
     for (key, title) in GROUPS {
         let mut views = Vec::new();
         for entry in entries.iter().filter(|entry| group(&entry.key) == key) {
             let open = is_open(entry, steps, live);
-            views.push(view(store, job_id, entry, open, live, now).await?);
+            views.push(with_tail(store, job_id, entry, tail, open, live, now).await?);
         }
         groups.push(LogGroup { key, title, entries: views });
     }
@@ -64,16 +67,26 @@ fn is_open(entry: &LogEntry, steps: usize, live: bool) -> bool {
     }
 }
 
-/// One entry with the end of its output.
+/// An entry of a running job, unfolded, with the end of its output.
 pub(super) async fn view(
     store: &Store,
     job_id: i64,
     entry: &LogEntry,
+    now: i64,
+) -> store::Result<EntryView> {
+    with_tail(store, job_id, entry, TAIL, true, true, now).await
+}
+
+async fn with_tail(
+    store: &Store,
+    job_id: i64,
+    entry: &LogEntry,
+    tail: u64,
     open: bool,
     live: bool,
     now: i64,
 ) -> store::Result<EntryView> {
-    let from = entry.stored.saturating_sub(TAIL);
+    let from = entry.stored.saturating_sub(tail);
     let piece = piece(store, job_id, entry, from, entry.stored).await?;
     Ok(EntryView {
         id: entry.entry_id,

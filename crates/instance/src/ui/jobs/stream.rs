@@ -54,7 +54,7 @@ pub(in crate::ui) async fn stream(
     let at_text = list_stream::shown(&headers, &at.resume, &at.at);
     let position: Position =
         at_text.parse().map_err(|()| Error::BadRequest("at: no position in a log".to_owned()))?;
-    let wake = app.store.subscribe([Topic::Job(id), Topic::Jobs]);
+    let wake = app.store.subscribe([Topic::Job(id)]);
     let job = find(&app, id).await?;
     let source = JobSource {
         yours: visitor.user.owns(&job),
@@ -164,7 +164,7 @@ impl JobSource {
     ) -> store::Result<()> {
         let (id, now, live) = (entry.entry_id, self.app.clock.now_ms(), !job.state.is_final());
         if !self.position.shown.contains_key(&id) {
-            let view = log::view(&self.app.store, self.id, entry, true, live, now).await?;
+            let view = log::view(&self.app.store, self.id, entry, now).await?;
             self.position.shown.insert(id, view.end);
             self.summaries.insert(id, format::mark(&render(&log::summary(entry, live, now, true))));
             let group = log::group(&entry.key);
