@@ -72,3 +72,33 @@ async fn the_metrics_address_needs_no_token() {
     let other = reqwest::get(format!("{url}/healthz")).await.unwrap();
     assert_eq!(other.status(), 404);
 }
+
+/// Sends a head that promises a body, and no body.
+async fn head_only(instance: &Instance, path: &str, authorization: &str, length: usize) -> String {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let address = instance.url.strip_prefix("http://").unwrap();
+    let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST {path} HTTP/1.1\r\nhost: x\r\nauthorization: {authorization}\r\n\
+         content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = [0; 12];
+    let read = tokio::time::timeout(crate::support::PATIENCE, stream.read_exact(&mut answer));
+    read.await.expect("an answer before the body").unwrap();
+    String::from_utf8(answer.to_vec()).unwrap()
+}
+
+#[tokio::test]
+async fn a_strangers_body_is_never_read_and_a_large_one_neither() {
+    let instance = Instance::start().await;
+    let queue = "/.executors/queue/jobs";
+    for verb in ["dequeue", "heartbeat", "addExecutionLogEntry", "markComplete"] {
+        let path = format!("{queue}/{verb}");
+        let answer = head_only(&instance, &path, "Bearer x", 1 << 20).await;
+        assert!(answer.starts_with("HTTP/1.1 4"), "{answer}");
+    }
+    let shared = format!("token-executor {}", crate::support::SHARED);
+    let path = format!("{queue}/heartbeat");
+    assert_eq!(head_only(&instance, &path, &shared, 5 << 20).await, "HTTP/1.1 413");
+}

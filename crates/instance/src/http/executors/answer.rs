@@ -3,6 +3,7 @@
 use axum::body::{Body, Bytes};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -51,8 +52,29 @@ pub(super) fn empty(status: StatusCode) -> Response {
     (status, Body::empty()).into_response()
 }
 
-/// Reads the JSON object a body begins with; whatever follows it is ignored, as are unknown fields.
-pub(super) fn read<T: DeserializeOwned>(body: &Bytes) -> Result<T, Box<Response>> {
+/// Reads a body of at most `limit` bytes. Authority is checked before this: a stranger must not make
+/// us hold his megabytes.
+pub(super) async fn bytes(body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
+    Limited::new(body, limit).collect().await.map(|all| all.to_bytes()).map_err(|error| {
+        Box::new(if error.is::<LengthLimitError>() {
+            let message = format!("request body is larger than {limit} bytes");
+            text(StatusCode::PAYLOAD_TOO_LARGE, &message)
+        } else {
+            text(StatusCode::BAD_REQUEST, &format!("the body ended early: {error}"))
+        })
+    })
+}
+
+/// Reads the JSON object that a body of at most `limit` bytes begins with.
+pub(super) async fn read<T: DeserializeOwned>(
+    body: Body,
+    limit: usize,
+) -> Result<T, Box<Response>> {
+    parse(&bytes(body, limit).await?)
+}
+
+/// Whatever follows the object is ignored, as are unknown fields.
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Box<Response>> {
     let mut values = serde_json::Deserializer::from_slice(body).into_iter();
     let problem = match values.next() {
         // Our decoder would take a list for the object's fields in order.
@@ -71,11 +93,10 @@ mod tests {
 
     #[test]
     fn trailing_data_is_ignored_and_no_data_is_not() {
-        let body = Bytes::from_static(b"{\"a\":1} trailing");
-        let value: serde_json::Value = read(&body).unwrap();
+        let value: serde_json::Value = parse(b"{\"a\":1} trailing").unwrap();
         assert_eq!(value["a"], 1);
-        assert!(read::<serde_json::Value>(&Bytes::new()).is_err());
-        assert!(read::<serde_json::Value>(&Bytes::from_static(b"{")).is_err());
-        assert!(read::<serde_json::Value>(&Bytes::from_static(b" []")).is_err());
+        for bad in [&b""[..], b"{", b" []"] {
+            assert!(parse::<serde_json::Value>(bad).is_err());
+        }
     }
 }

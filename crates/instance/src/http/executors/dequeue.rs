@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::answer::{self, handler_error, no_content, store_error};
 use super::version::{InvalidVersion, job_version};
-use super::{QueueName, auth, extensions, transform};
+use super::{QueueName, auth, extensions, limit, transform};
 use crate::App;
 use crate::metrics::QueueLabels;
 use crate::site_config::{Multiqueue, QueueShare as Share};
@@ -32,23 +32,19 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(QueueName(queue)): Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
-        let (request, peer) = open(&app, &headers, &body)?;
+        let (request, peer) = open(&app, &headers, body).await?;
         Ok(serve(&app, vec![queue.to_owned()], false, request, peer).await)
     };
     result.await.unwrap_or_else(|refused: auth::Refused| *refused)
 }
 
 /// `POST /.executors/queue/dequeue`
-pub(super) async fn multi(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn multi(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let result = async {
-        let (mut request, peer) = open(&app, &headers, &body)?;
+        let (mut request, peer) = open(&app, &headers, body).await?;
         let queues = std::mem::take(&mut request.queues);
         let unknown: Vec<&str> =
             queues.iter().map(String::as_str).filter(|q| !QUEUES.contains(q)).collect();
@@ -84,13 +80,13 @@ impl Peer {
     }
 }
 
-fn open(
+async fn open(
     app: &App,
     headers: &HeaderMap,
-    body: &Bytes,
+    body: Body,
 ) -> Result<(DequeueRequest, Peer), auth::Refused> {
     auth::executor(app, headers)?;
-    let request: DequeueRequest = answer::read(body)?;
+    let request: DequeueRequest = answer::read(body, limit::SMALL).await?;
     extensions::check_name(&request.executor_name)?;
     let extensions = extensions::requested(headers);
     // Our own executors read every format, whatever their version is.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -15,7 +15,7 @@ use store::{Beat, Topic};
 use tokio::time::Instant;
 
 use super::answer::{self, handler_error, json, store_error};
-use super::{QueueName, auth, extensions};
+use super::{QueueName, auth, extensions, limit};
 use crate::App;
 
 /// Longest hold of a heartbeat; well below the 25 s after which a silent executor is lost.
@@ -26,10 +26,10 @@ pub(super) async fn one(
     State(app): State<Arc<App>>,
     Extension(QueueName(queue)): Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
-        let (request, peer) = open(&app, &headers, &body)?;
+        let (request, peer) = open(&app, &headers, body).await?;
         let sent = request.job_ids.clone().flatten().unwrap_or_default();
         let mut claims = Claims::default();
         for id in &sent {
@@ -51,13 +51,9 @@ pub(super) async fn one(
 }
 
 /// `POST /.executors/queue/heartbeat`
-pub(super) async fn multi(
-    State(app): State<Arc<App>>,
-    headers: HeaderMap,
-    body: Bytes,
-) -> Response {
+pub(super) async fn multi(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
     let result = async {
-        let (request, peer) = open(&app, &headers, &body)?;
+        let (request, peer) = open(&app, &headers, body).await?;
         let queues = request.queue_names.clone();
         if queues.is_empty() {
             let message = "queueNames must be set for multi-queue heartbeats";
@@ -101,13 +97,13 @@ struct Peer {
     wait: Option<Duration>,
 }
 
-fn open(
+async fn open(
     app: &App,
     headers: &HeaderMap,
-    body: &Bytes,
+    body: Body,
 ) -> Result<(HeartbeatRequest, Peer), auth::Refused> {
     auth::executor(app, headers)?;
-    let request: HeartbeatRequest = answer::read(body)?;
+    let request: HeartbeatRequest = answer::read(body, limit::HEARTBEAT).await?;
     extensions::check_name(&request.executor_name)?;
     let extensions = extensions::requested(headers);
     let wait = extensions::wait(headers, extensions, MAX_WAIT);

@@ -1,6 +1,6 @@
 //! The head of every job route: who calls, and is the job in the body theirs?
 
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::http::HeaderMap;
 use serde::de::DeserializeOwned;
 use store::Lease;
@@ -9,16 +9,17 @@ use super::answer;
 use super::auth::{self, JobCaller, Refused};
 use crate::App;
 
-/// Checks the caller against the route's queue, then reads the body.
+/// Checks the caller against the route's queue, then reads the body of at most `limit` bytes.
 pub(super) async fn open<T: DeserializeOwned>(
     app: &App,
     queue: &str,
     headers: &HeaderMap,
-    body: &Bytes,
+    body: Body,
+    limit: usize,
 ) -> Result<(JobCaller, T), Refused> {
     let caller = auth::job(app, headers).await?;
     auth::bound_to_queue(&caller, queue)?;
-    Ok((caller, answer::read(body)?))
+    Ok((caller, answer::read(body, limit).await?))
 }
 
 /// Authority over the job that the body names; `None` when the token is not of this job or not of

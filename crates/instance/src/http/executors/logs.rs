@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -12,12 +12,10 @@ use protocol::ext::AppendResponse;
 use serde::Deserialize;
 use store::{Append, Lease, NewLogEntry};
 
-use super::answer::{handler_error, json, no_content, store_error, text};
-use super::{QueueName, auth, lease};
+use super::answer::{bytes, handler_error, json, no_content, store_error, text};
+use super::{QueueName, auth, lease, limit};
 use crate::App;
 
-/// Longest append, as the protocol says.
-const MAX_APPEND: usize = 1 << 20;
 /// Most entries of one attempt.
 const MAX_ENTRIES: usize = 10_000;
 /// Longest log key and start time.
@@ -30,11 +28,11 @@ pub(super) async fn add(
     State(app): State<Arc<App>>,
     Extension(QueueName(queue)): Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
         let (caller, request) =
-            lease::open::<LogEntryRequest>(&app, queue, &headers, &body).await?;
+            lease::open::<LogEntryRequest>(&app, queue, &headers, body, limit::LOG).await?;
         let Some(lease) = lease::of(&caller, queue, request.job_id, &request.executor_name) else {
             return Ok(handler_error("unknown job"));
         };
@@ -55,11 +53,11 @@ pub(super) async fn update(
     State(app): State<Arc<App>>,
     Extension(QueueName(queue)): Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
         let (caller, request) =
-            lease::open::<LogEntryRequest>(&app, queue, &headers, &body).await?;
+            lease::open::<LogEntryRequest>(&app, queue, &headers, body, limit::LOG).await?;
         let Some(lease) = lease::of(&caller, queue, request.job_id, &request.executor_name) else {
             return Ok(handler_error("unknown job"));
         };
@@ -92,7 +90,7 @@ pub(super) async fn append(
     Path((job, entry_id)): Path<(i64, i64)>,
     Query(place): Query<Place>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
         let caller = auth::job(&app, &headers).await?;
@@ -101,10 +99,7 @@ pub(super) async fn append(
         let Some(lease) = lease::of(&caller, queue, job, &executor) else {
             return Ok(handler_error("unknown job"));
         };
-        if body.len() > MAX_APPEND {
-            let message = format!("an append is at most {MAX_APPEND} bytes");
-            return Ok(text(StatusCode::PAYLOAD_TOO_LARGE, &message));
-        }
+        let body = bytes(body, limit::CHUNK).await?;
         let end = usize::try_from(place.offset).unwrap_or(usize::MAX).saturating_add(body.len());
         room(&app, &lease, &caller, Some(entry_id), end).await?;
         let append = Append {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::HeaderMap;
 use axum::response::Response;
@@ -11,7 +11,7 @@ use protocol::{FailureReason, MarkRequest};
 use store::{Finish, Outcome};
 
 use super::answer::{no_content, not_found_null, store_error};
-use super::{QueueName, auth, lease};
+use super::{QueueName, auth, lease, limit};
 use crate::App;
 use crate::metrics::OutcomeLabels;
 
@@ -23,7 +23,7 @@ pub(super) async fn complete(
     app: State<Arc<App>>,
     queue: Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     mark(app, queue, headers, body, Outcome::Complete, "MarkComplete").await
 }
@@ -33,7 +33,7 @@ pub(super) async fn errored(
     app: State<Arc<App>>,
     queue: Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     mark(app, queue, headers, body, Outcome::Errored, "MarkErrored").await
 }
@@ -43,7 +43,7 @@ pub(super) async fn failed(
     app: State<Arc<App>>,
     queue: Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     mark(app, queue, headers, body, Outcome::Failed, "MarkFailed").await
 }
@@ -52,13 +52,13 @@ async fn mark(
     State(app): State<Arc<App>>,
     Extension(QueueName(queue)): Extension<QueueName>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
     outcome: Outcome,
     operation: &'static str,
 ) -> Response {
     let result = async {
         let (caller, mut request) =
-            lease::open::<MarkRequest>(&app, queue, &headers, &body).await?;
+            lease::open::<MarkRequest>(&app, queue, &headers, body, limit::CHUNK).await?;
         let Some(lease) = lease::of(&caller, queue, request.job_id, &request.executor_name) else {
             return Ok(not_found_null());
         };

@@ -21,7 +21,7 @@ mod version;
 
 use std::sync::Arc;
 
-use axum::extract::{DefaultBodyLimit, State};
+use axum::extract::State;
 use axum::handler::Handler;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -45,9 +45,8 @@ mod limit {
     pub(super) const HEARTBEAT: usize = 4 << 20;
     /// Stock executors send a log entry's whole output each time.
     pub(super) const LOG: usize = 64 << 20;
-    /// One append of output, one result; a little more than the 1 MiB of the protocol, so that the
-    /// handler can say what is wrong.
-    pub(super) const CHUNK: usize = (1 << 20) + 1024;
+    /// One append of output, one result, the end of a job.
+    pub(super) const CHUNK: usize = 1 << 20;
 }
 
 /// The queue in a route's path.
@@ -68,8 +67,8 @@ pub fn router() -> Router<Arc<App>> {
     const POST: MethodFilter = MethodFilter::POST;
     let mut router = Router::new();
     router = strict(router, "/test/auth", GET, test_auth);
-    router = strict(router, "/queue/dequeue", POST, limited(limit::SMALL, dequeue::multi));
-    router = strict(router, "/queue/heartbeat", POST, limited(limit::HEARTBEAT, heartbeat::multi));
+    router = strict(router, "/queue/dequeue", POST, dequeue::multi);
+    router = strict(router, "/queue/heartbeat", POST, heartbeat::multi);
     for queue in QUEUES {
         router = router.nest(&format!("/queue/{queue}"), queue_router(queue));
     }
@@ -86,27 +85,19 @@ pub fn router() -> Router<Arc<App>> {
 fn queue_router(queue: &'static str) -> Router<Arc<App>> {
     const POST: MethodFilter = MethodFilter::POST;
     let mut router = Router::new();
-    router = strict(router, "/dequeue", POST, limited(limit::SMALL, dequeue::one));
-    router = strict(router, "/heartbeat", POST, limited(limit::HEARTBEAT, heartbeat::one));
-    router = strict(router, "/addExecutionLogEntry", POST, limited(limit::LOG, logs::add));
-    router = strict(router, "/updateExecutionLogEntry", POST, limited(limit::LOG, logs::update));
-    router = strict(router, "/markComplete", POST, limited(limit::CHUNK, mark::complete));
-    router = strict(router, "/markErrored", POST, limited(limit::CHUNK, mark::errored));
-    router = strict(router, "/markFailed", POST, limited(limit::CHUNK, mark::failed));
+    router = strict(router, "/dequeue", POST, dequeue::one);
+    router = strict(router, "/heartbeat", POST, heartbeat::one);
+    router = strict(router, "/addExecutionLogEntry", POST, logs::add);
+    router = strict(router, "/updateExecutionLogEntry", POST, logs::update);
+    router = strict(router, "/markComplete", POST, mark::complete);
+    router = strict(router, "/markErrored", POST, mark::errored);
+    router = strict(router, "/markFailed", POST, mark::failed);
     router
-        .route("/jobs/{job}/log/{entry}", on(POST, limited(limit::CHUNK, logs::append)))
-        .route("/jobs/{job}/phases", on(POST, limited(limit::SMALL, report::phase)))
-        .route("/jobs/{job}/results", on(POST, limited(limit::CHUNK, report::result)))
+        .route("/jobs/{job}/log/{entry}", on(POST, logs::append))
+        .route("/jobs/{job}/phases", on(POST, report::phase))
+        .route("/jobs/{job}/results", on(POST, report::result))
         .route("/jobs/{job}/artifacts/{*path}", on(MethodFilter::PUT, artifacts::put))
         .layer(Extension(QueueName(queue)))
-}
-
-fn limited<H, T>(limit: usize, handler: H) -> impl Handler<T, Arc<App>>
-where
-    H: Handler<T, Arc<App>>,
-    T: 'static,
-{
-    handler.layer(DefaultBodyLimit::max(limit))
 }
 
 /// A route, and the redirect of its path with a slash too many.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Extension;
-use axum::body::Bytes;
+use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
@@ -11,7 +11,7 @@ use protocol::PhaseReport;
 use protocol::ext::ResultReport;
 
 use super::answer::{handler_error, no_content, store_error, text};
-use super::{QueueName, auth, lease};
+use super::{QueueName, auth, lease, limit};
 use crate::App;
 
 /// Longest kind or name of a result.
@@ -23,10 +23,11 @@ pub(super) async fn phase(
     Extension(QueueName(queue)): Extension<QueueName>,
     Path(job): Path<i64>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
-        let (caller, report) = lease::open::<PhaseReport>(&app, queue, &headers, &body).await?;
+        let (caller, report) =
+            lease::open::<PhaseReport>(&app, queue, &headers, body, limit::SMALL).await?;
         let Some(lease) = lease::of(&caller, queue, job, &report.executor_name) else {
             return Ok(handler_error("unknown job"));
         };
@@ -47,10 +48,11 @@ pub(super) async fn result(
     Extension(QueueName(queue)): Extension<QueueName>,
     Path(job): Path<i64>,
     headers: HeaderMap,
-    body: Bytes,
+    body: Body,
 ) -> Response {
     let result = async {
-        let (caller, report) = lease::open::<ResultReport>(&app, queue, &headers, &body).await?;
+        let (caller, report) =
+            lease::open::<ResultReport>(&app, queue, &headers, body, limit::CHUNK).await?;
         let named = |text: &str| !text.is_empty() && text.len() <= MAX_NAME;
         if !named(&report.kind) || !named(&report.name) {
             let message = format!("kind and name must be 1 to {MAX_NAME} bytes");
