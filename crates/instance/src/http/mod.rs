@@ -4,23 +4,19 @@ pub mod api;
 pub mod auth;
 pub mod error;
 pub mod executors;
+mod idle;
 mod observe;
 mod probes;
 pub mod registry;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use axum::routing::get;
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::timeout::RequestBodyTimeoutLayer;
 
 use crate::App;
-
-/// A body must bring its next bytes within this time.
-const BODY_IDLE: Duration = Duration::from_secs(30);
 
 /// All routes.
 ///
@@ -51,7 +47,7 @@ pub fn metrics_router(app: Arc<App>) -> Router {
 fn finish(routes: Router<Arc<App>>, app: Arc<App>) -> Router {
     routes
         .layer(CatchPanicLayer::new())
-        .layer(RequestBodyTimeoutLayer::new(BODY_IDLE))
+        .layer(from_fn(idle::limit))
         .layer(from_fn_with_state(Arc::clone(&app), observe::observe))
         .with_state(app)
 }

@@ -1,6 +1,6 @@
 //! Answers with the exact bodies and headers of the protocol.
 
-use axum::body::{Body, Bytes};
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -55,13 +55,18 @@ pub(super) fn empty(status: StatusCode) -> Response {
 /// Reads a body of at most `limit` bytes. Authority is checked before this: a stranger must not make
 /// us hold his megabytes.
 pub(super) async fn bytes(body: Body, limit: usize) -> Result<Bytes, Box<Response>> {
+    let too_large = || {
+        let message = format!("request body is larger than {limit} bytes");
+        Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, &message))
+    };
+    if body.size_hint().lower() > limit as u64 {
+        return Err(too_large());
+    }
     Limited::new(body, limit).collect().await.map(|all| all.to_bytes()).map_err(|error| {
-        Box::new(if error.is::<LengthLimitError>() {
-            let message = format!("request body is larger than {limit} bytes");
-            text(StatusCode::PAYLOAD_TOO_LARGE, &message)
-        } else {
-            text(StatusCode::BAD_REQUEST, &format!("the body ended early: {error}"))
-        })
+        if error.is::<LengthLimitError>() {
+            return too_large();
+        }
+        Box::new(text(StatusCode::BAD_REQUEST, &format!("the body ended early: {error}")))
     })
 }
 
