@@ -204,11 +204,7 @@ fn parse_registry(text: &str) -> Result<RegistryReference, String> {
 }
 
 fn split_host(name: &str) -> Result<(String, String), String> {
-    let first_is_host = |first: &str| {
-        first.contains(['.', ':', '['])
-            || first == "localhost"
-            || first.bytes().any(|b| b.is_ascii_uppercase())
-    };
+    let first_is_host = |first: &str| first.contains(['.', ':', '[']) || first == "localhost";
     let (host, repository) = match name.split_once('/') {
         Some((first, rest)) if first_is_host(first) => (check_host(first)?, rest.to_owned()),
         _ => (DOCKER_HUB.to_owned(), name.to_owned()),
@@ -386,6 +382,8 @@ mod tests {
             ("https://x.example/y", "scheme"),
             ("Alpine", "upper-case"),
             ("x/Y", "upper-case"),
+            // Lower-cased it would name another image.
+            ("Host/x", "upper-case"),
             ("a//b", "empty part"),
             ("a/", "empty part"),
             ("/a", "empty part"),
