@@ -155,7 +155,7 @@ mod tests {
             for entry in &expected {
                 let read = reader.next_entry().unwrap();
                 prop_assert_eq!(read.as_ref(), Some(entry));
-                if entry.mode % 2 == 0 {
+                if entry.mode.is_multiple_of(2) {
                     let mut read = Vec::new();
                     reader.copy_content(&mut read).unwrap();
                     prop_assert_eq!(&read[..], &content[..entry.size as usize]);
