@@ -141,3 +141,51 @@ impl Arguments {
         self.pair(flag, path);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::spec::{HostLimits, Vmm};
+
+    fn spec(accel: Accel) -> VmSpec {
+        VmSpec {
+            name: "job-7".into(),
+            vcpus: 2,
+            memory_mib: 2048,
+            kernel: "/lib/executor/kernel/vmlinux".into(),
+            initramfs: "/lib/executor/kernel/initramfs".into(),
+            disks: vec![
+                Disk { path: "/run/scratch".into(), read_only: false, serial: "scratch".into() },
+                Disk { path: "/images/a,b\"c".into(), read_only: true, serial: "image0".into() },
+            ],
+            run_dir: "/run/vm".into(),
+            vmm: Vmm::Qemu { binary: "qemu-system-x86_64".into(), accel },
+            host_limits: HostLimits::default(),
+            kernel_args: vec!["extra=1".into()],
+            silence_limit: Duration::from_secs(30),
+        }
+    }
+
+    fn lines(accel: Accel, tsc: Option<TscKhz>) -> String {
+        let text =
+            arguments(&spec(accel), accel, tsc).into_iter().map(|word| word.into_string().unwrap());
+        let mut lines = String::new();
+        for word in text {
+            lines.push_str(if word.starts_with('-') { "\n" } else { " " });
+            lines.push_str(&word);
+        }
+        lines
+    }
+
+    #[test]
+    fn under_kvm() {
+        insta::assert_snapshot!(lines(Accel::Kvm, None));
+    }
+
+    #[test]
+    fn under_emulation() {
+        insta::assert_snapshot!(lines(Accel::Tcg, Some(TscKhz(2_500_000))));
+    }
+}

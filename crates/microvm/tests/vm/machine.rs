@@ -17,7 +17,7 @@ pub const PATIENCE: Duration = Duration::from_secs(120);
 /// A VM with two images (`one`, `two`) and a workspace over a read-only image.
 pub struct Machine {
     pub vm: Vm,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 /// How a command ended and what it wrote.
@@ -46,7 +46,11 @@ impl Machine {
             ..Prepare::default()
         };
         vm.guest().prepare(prepare).await.unwrap();
-        Self { vm, _dir: dir }
+        Self { vm, dir }
+    }
+
+    pub fn run_dir(&self) -> PathBuf {
+        self.dir.path().join("run")
     }
 
     pub fn guest(&self) -> &GuestClient {

@@ -1,4 +1,8 @@
 //! Real microVMs under QEMU with software emulation, driven as the executor drives them.
 
+mod ends;
+mod files;
+mod gateway;
 mod machine;
+mod output;
 mod steps;

@@ -1,0 +1,119 @@
+//! However a VM ends, its owner learns how within five seconds, and nothing of it remains.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use microvm::{Accel, BootError, ExitReason, GuestError, Vm, VmExit, Vmm};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::machine::{Machine, PATIENCE, shell, spec};
+
+/// Within which the end of a VM must be known.
+const PROMISE: Duration = Duration::from_secs(5);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_kernel_that_panics() {
+    let machine = Machine::boot_with(|spec| {
+        spec.kernel_args.push("sysctl.vm.panic_on_oom=2".into());
+    })
+    .await;
+    let exec = machine.guest().exec(shell("awk 'BEGIN { s = \"x\"; while (1) s = s s }'"));
+    let error = exec.await.unwrap().wait().await.unwrap_err();
+    assert!(matches!(error, GuestError::Gone(_)), "{error}");
+    let exit = within_promise(&machine.vm).await;
+    assert!(
+        matches!(&exit.reason, ExitReason::Panic(line) if line.contains("out of memory")),
+        "{exit}"
+    );
+    assert!(exit.console_tail.contains("Kernel panic"), "{}", exit.console_tail);
+    destroy_twice(&machine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_vmm_that_dies_and_one_that_hangs() {
+    let machine = Machine::boot().await;
+    kill(vmm(&machine), Signal::SIGKILL).unwrap();
+    let exit = within_promise(&machine.vm).await;
+    assert!(matches!(&exit.reason, ExitReason::VmmDied(how) if how.contains('9')), "{exit}");
+    destroy_twice(&machine).await;
+
+    let machine = Machine::boot_with(|spec| spec.silence_limit = Duration::from_secs(3)).await;
+    kill(vmm(&machine), Signal::SIGSTOP).unwrap();
+    let begin = Instant::now();
+    let exit = machine.vm.exited().await;
+    assert!(matches!(&exit.reason, ExitReason::Silent(_)), "{exit}");
+    assert!(begin.elapsed() < Duration::from_secs(3) + PROMISE);
+    destroy_twice(&machine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_that_is_destroyed_while_it_works() {
+    let machine = Machine::boot().await;
+    let mut exec = machine.guest().exec(shell("echo on; sleep 1000")).await.unwrap();
+    exec.next().await.unwrap();
+    let waiting = tokio::spawn(exec.wait());
+    destroy_twice(&machine).await;
+    assert_eq!(machine.vm.exited().await.reason, ExitReason::Destroyed);
+    assert!(matches!(waiting.await.unwrap(), Err(GuestError::Gone(_))));
+    assert!(machine.guest().usage().await.is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn boots_that_fail_say_why_and_leave_nothing() {
+    let (_dir, mut no_init) = spec();
+    no_init.kernel_args.push("rdinit=/no/such".into());
+    let error = refused(no_init, PATIENCE).await;
+    let BootError::Exited { exit } = error else { panic!("{error}") };
+    assert!(matches!(exit.reason, ExitReason::Panic(_)), "{exit}");
+
+    let (_dir, mut no_disk) = spec();
+    no_disk.disks[0].path = "/no/such".into();
+    let error = refused(no_disk, PATIENCE).await;
+    assert!(matches!(error, BootError::Exited { .. }), "{error}");
+    assert!(error.to_string().contains("/no/such"), "{error}");
+
+    let (_dir, mut no_program) = spec();
+    no_program.vmm = Vmm::Qemu { binary: "/no/such".into(), accel: Accel::Tcg };
+    let error = refused(no_program, PATIENCE).await;
+    assert!(matches!(error, BootError::Spawn { .. }), "{error}");
+
+    let (_dir, slow) = spec();
+    let begin = Instant::now();
+    let error = refused(slow, Duration::from_millis(300)).await;
+    assert!(matches!(error, BootError::Deadline { .. }), "{error}");
+    assert!(begin.elapsed() < PROMISE);
+
+    let (_dir, mut nameless) = spec();
+    nameless.name = "a,b".into();
+    assert!(matches!(refused(nameless, PATIENCE).await, BootError::Spec(_)));
+}
+
+async fn refused(spec: microvm::VmSpec, patience: Duration) -> BootError {
+    let run_dir = spec.run_dir.clone();
+    let checked = spec.check().is_ok();
+    let error = Vm::boot(spec, Instant::now() + patience).await.err().expect("it cannot boot");
+    assert!(!checked || !run_dir.exists(), "{error}: the run directory is left");
+    error
+}
+
+async fn within_promise(vm: &Vm) -> VmExit {
+    tokio::time::timeout(PROMISE, vm.exited()).await.expect("the end is known in time")
+}
+
+async fn destroy_twice(machine: &Machine) {
+    machine.vm.destroy().await;
+    machine.vm.destroy().await;
+    assert!(!machine.run_dir().exists());
+}
+
+/// The VMM: the one process that works in the run directory.
+fn vmm(machine: &Machine) -> Pid {
+    let processes = std::fs::read_dir("/proc").unwrap().flatten();
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    let lives_there = |pid: &i32| {
+        let cwd = std::fs::read_link(Path::new("/proc").join(pid.to_string()).join("cwd"));
+        cwd.is_ok_and(|cwd| cwd == machine.run_dir())
+    };
+    Pid::from_raw(ids.find(lives_there).expect("the VMM runs"))
+}
