@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::sleep;
@@ -224,10 +225,38 @@ fn set_clock(unix_time_ns: u64) {
     }
 }
 
-/// Mixes the host's randomness into the pool (uncredited: the kernel has its own sources too).
+/// Mixes the host's randomness into the pool, as worth its length: a guest has few sources of its own.
 fn stir(seed: &str) {
-    if let Err(error) = std::fs::write("/dev/urandom", seed) {
-        println!("guest: randomness not stirred: {error}");
+    let mut bytes = seed.as_bytes().to_vec();
+    bytes.truncate(POOL_INFO_MAX);
+    // Two hexadecimal digits are a byte.
+    let info = PoolInfo::new(bytes.len() * 4, &bytes);
+    let result = std::fs::File::open("/dev/urandom").map(|device| {
+        // SAFETY: the structure is of the layout that the kernel documents and outlives the call.
+        unsafe { libc::ioctl(device.as_raw_fd(), RNDADDENTROPY as _, &raw const info) }
+    });
+    if !matches!(result, Ok(0)) {
+        println!("guest: randomness not stirred: {result:?}");
+    }
+}
+
+/// `_IOW('R', 3, int[2])` of `linux/random.h`.
+const RNDADDENTROPY: u32 = 0x4008_5203;
+const POOL_INFO_MAX: usize = 64;
+
+/// `struct rand_pool_info` of `linux/random.h`.
+#[repr(C)]
+struct PoolInfo {
+    entropy_bits: i32,
+    length: i32,
+    bytes: [u8; POOL_INFO_MAX],
+}
+
+impl PoolInfo {
+    fn new(bits: usize, data: &[u8]) -> Self {
+        let mut bytes = [0; POOL_INFO_MAX];
+        bytes[..data.len()].copy_from_slice(data);
+        Self { entropy_bits: bits as i32, length: data.len() as i32, bytes }
     }
 }
 

@@ -11,6 +11,7 @@ use nix::mount::{MsFlags, mount};
 
 use crate::cgroup;
 use crate::failure::{Context, Result};
+use crate::modules;
 
 /// The channels to the host.
 pub struct Channels {
@@ -20,15 +21,13 @@ pub struct Channels {
     pub bulk: File,
 }
 
-/// Lists the modules to load, one file name per line, in order; written when the initramfs is built.
-const MODULE_LIST: &str = "/modules/order";
 /// How long devices may take to appear.
 const DEVICE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Mounts what the kernel offers, loads modules, opens the channels.
 pub fn bring_up() -> Result<Channels> {
     mount_kernel_file_systems()?;
-    load_modules()?;
+    modules::load_early()?;
     leave_initramfs()?;
     mount_cgroups()?;
     cgroup::set_up()?;
@@ -79,24 +78,6 @@ fn mount_cgroups() -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), flags, None::<&str>)
         .context("mount the cgroups")
-}
-
-fn load_modules() -> Result<()> {
-    let list = match fs::read_to_string(MODULE_LIST) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        list => list.context(MODULE_LIST)?,
-    };
-    for name in list.lines() {
-        let path = Path::new("/modules").join(name);
-        let file = File::open(&path).context(path.display())?;
-        match nix::kmod::finit_module(&file, c"", nix::kmod::ModuleInitFlags::empty()) {
-            Ok(()) | Err(nix::errno::Errno::EEXIST) => {}
-            Err(errno) => Err(errno).context(path.display())?,
-        }
-        // The initramfs lives in memory; give it back.
-        fs::remove_file(&path).context(path.display())?;
-    }
-    Ok(())
 }
 
 fn loopback_up() -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! Control groups: the agent in one, each step in its own under a common parent.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,46 @@ pub fn limit_processes(max: u32) -> Result<()> {
 pub fn usage() -> (u64, u64) {
     let steps = Path::new(STEPS);
     (cpu_ms(steps), number(steps, "memory.peak"))
+}
+
+/// Notices when steps only wait for memory. Near its limit the kernel may throw out the very pages of the
+/// programs that run, read them again, and so on: no process is killed, and nothing gets done.
+#[derive(Default)]
+pub struct ThrashWatch {
+    /// Times (ms) and how long everything had stood still by then (ms), oldest first.
+    seen: VecDeque<(u64, u64)>,
+}
+
+/// How far back the watch looks, in milliseconds.
+const THRASH_WINDOW: u64 = 2000;
+
+impl ThrashWatch {
+    /// Looks at the group of all steps; call it again and again while a step runs, `now` in milliseconds.
+    pub fn is_thrashing(&mut self, now: u64) -> bool {
+        let steps = Path::new(STEPS);
+        let text = fs::read_to_string(steps.join("memory.pressure")).unwrap_or_default();
+        let full = number(steps, "memory.current") > number(steps, "memory.max") / 10 * 9;
+        self.judge(now, stalled_ms(&text)) && full
+    }
+
+    /// Whether everything stood still for most of the window.
+    fn judge(&mut self, now: u64, stalled: u64) -> bool {
+        self.seen.push_back((now, stalled));
+        while self.seen.get(1).is_some_and(|(time, _)| time + THRASH_WINDOW <= now) {
+            self.seen.pop_front();
+        }
+        self.seen.front().is_some_and(|(time, before)| {
+            let passed = now - time;
+            passed >= THRASH_WINDOW && (stalled - before) * 10 > passed * 6
+        })
+    }
+}
+
+/// How long all steps stood still together, out of the kernel's pressure report.
+fn stalled_ms(pressure: &str) -> u64 {
+    let full = pressure.lines().find_map(|line| line.strip_prefix("full "));
+    let total = full.and_then(|line| line.rsplit_once("total="));
+    total.and_then(|(_, total)| total.parse::<u64>().ok()).unwrap_or(0) / 1000
 }
 
 /// The group of one step; removed on drop.
@@ -144,7 +185,7 @@ fn flat_keyed(text: &str, key: &str) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::flat_keyed;
+    use super::*;
 
     #[test]
     fn reads_the_kernels_flat_files() {
@@ -152,5 +193,18 @@ mod tests {
         assert_eq!(flat_keyed(text, "oom_kill"), 1);
         assert_eq!(flat_keyed(text, "max"), 12);
         assert_eq!(flat_keyed(text, "absent"), 0);
+    }
+
+    #[test]
+    fn standing_still_for_seconds_is_thrashing_and_a_moment_is_not() {
+        let report = "some avg10=1.00 total=9\nfull avg10=0.50 avg60=0 avg300=0 total=2500000\n";
+        assert_eq!(stalled_ms(report), 2500);
+        let verdict = |stall: fn(u64) -> u64| {
+            let mut watch = ThrashWatch::default();
+            (0..100).map(|tick| tick * 100).any(|now| watch.judge(now, stall(now)))
+        };
+        assert!(verdict(|now| now * 8 / 10));
+        assert!(!verdict(|now| now.min(1000)), "a short stall passes");
+        assert!(!verdict(|now| now / 2), "slow is not stuck");
     }
 }

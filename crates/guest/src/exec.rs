@@ -16,13 +16,13 @@ use guest_wire::message::{Exec, ExecResult, FailureKind, Reply};
 
 use crate::agent::{Agent, lock};
 use crate::bulk::Stream;
-use crate::cgroup::StepGroup;
+use crate::cgroup::{StepGroup, ThrashWatch};
 use crate::failure::{Context, Result, bad_request, failure};
 use crate::images;
 use crate::step::{self, Report};
 
-/// How often a running step's disk is looked at: a job may fill it, fail, and tidy up.
-const DISK_WATCH: Duration = Duration::from_millis(100);
+/// How often a running step is looked at: it may fill the disk, fail, and tidy up.
+const WATCH: Duration = Duration::from_millis(100);
 
 /// An exec that the host may kill.
 pub struct Running {
@@ -76,10 +76,10 @@ fn run_registered(agent: &Agent, exec: &Exec, running: &Running) -> Result<ExecR
     };
     let started = Instant::now();
     let mut child = start(agent, running, &plan)?;
-    let disk_full = std::thread::scope(|scope| {
+    let seen = std::thread::scope(|scope| {
         scope.spawn(|| forward(child.stdout, Tag::Stdout, &running.stream));
         scope.spawn(|| forward(child.stderr, Tag::Stderr, &running.stream));
-        wait(&child.ended, running)
+        wait(&child.ended, running, started)
     });
     let report = child.reports.first_report();
     let readings = running.group.readings();
@@ -95,8 +95,8 @@ fn run_registered(agent: &Agent, exec: &Exec, running: &Running) -> Result<ExecR
     Ok(ExecResult {
         exit_code: exited.then(|| libc::WEXITSTATUS(status)),
         signal: (!exited).then(|| libc::WTERMSIG(status)),
-        oom: readings.oom,
-        disk_full,
+        oom: readings.oom || seen.thrashed,
+        disk_full: seen.disk_full,
         process_limit: readings.process_limit,
         killed: running.killed.load(Ordering::SeqCst),
         duration_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -158,17 +158,39 @@ fn start(agent: &Agent, running: &Running, plan: &step::Plan) -> Result<Child> {
     Ok(Child { ended, stdout: stdout.into(), stderr: stderr.into(), reports: Reports(ours) })
 }
 
-/// Waits for the end, watching the disk; tells whether it was ever full.
-fn wait(ended: &Receiver<()>, running: &Running) -> bool {
-    let mut disk_full = false;
-    while matches!(ended.recv_timeout(DISK_WATCH), Err(RecvTimeoutError::Timeout)) {
-        disk_full |= images::space().full;
+/// What was seen while a step ran.
+struct Seen {
+    /// The disk was full at some time.
+    disk_full: bool,
+    /// It was killed because it only waited for memory.
+    thrashed: bool,
+}
+
+/// Waits for the end, watching disk and memory.
+fn wait(ended: &Receiver<()>, running: &Running, started: Instant) -> Seen {
+    let mut seen = Seen { disk_full: false, thrashed: false };
+    let mut memory = ThrashWatch::default();
+    while matches!(ended.recv_timeout(WATCH), Err(RecvTimeoutError::Timeout)) {
+        seen.disk_full |= images::space().full;
+        let now = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if !seen.thrashed && memory.is_thrashing(now) {
+            seen.thrashed = true;
+            println!("guest: step {}: out of memory: thrashing", running.number);
+            running.kill_group();
+        }
     }
     // Its namespace's init is gone and so is everything in it; this is for what is not yet.
-    if let Err(failure) = running.group.kill() {
-        println!("guest: step {}: {}", running.number, failure.message);
+    running.kill_group();
+    seen.disk_full |= images::space().full;
+    seen
+}
+
+impl Running {
+    fn kill_group(&self) {
+        if let Err(failure) = self.group.kill() {
+            println!("guest: step {}: {}", self.number, failure.message);
+        }
     }
-    disk_full || images::space().full
 }
 
 /// Sends what the step writes, as it comes. Once nobody listens, it is thrown away: a step must not

@@ -14,6 +14,7 @@ use nix::sys::statvfs::statvfs;
 
 use crate::cgroup;
 use crate::failure::{Context, Result, bad_request, failure};
+use crate::modules;
 
 /// Where the workspace is mounted for the agent.
 pub const WORKSPACE: &str = "/workspace";
@@ -175,6 +176,7 @@ fn image_kind(device: &Path) -> Result<&'static str> {
     if head.starts_with(b"hsqs") {
         Ok("squashfs")
     } else if head[1024..] == 0xE0F5_E1E2_u32.to_le_bytes() {
+        modules::load_later("erofs")?;
         Ok("erofs")
     } else {
         Err(bad_request(format!("{} holds neither squashfs nor erofs", device.display())))

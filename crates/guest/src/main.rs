@@ -17,6 +17,7 @@ mod failure;
 mod files;
 mod gateway;
 mod images;
+mod modules;
 mod power;
 mod reaper;
 mod step;

@@ -16,9 +16,17 @@ pub struct Module {
     pub name: String,
     /// Uncompressed ELF.
     pub content: Vec<u8>,
+    /// Loaded at every boot; others only when they are needed.
+    pub early: bool,
 }
 
-/// The archive with `init` and `modules`, which are loaded in their order.
+/// What a module's signature ends with (the kernel's `Documentation/admin-guide/module-signing.rst`).
+const SIGNED: &[u8] = b"~Module signature appended~\n";
+
+/// The archive with `init` and `modules`; each comes after those that it depends on.
+///
+/// Signatures are left out: whoever could change a module here could change `init` as well, and checking
+/// each costs time at every boot.
 pub fn build(init: &[u8], modules: &[Module]) -> Vec<u8> {
     let mut archive = Archive::default();
     for name in ["dev", "proc", "sys", "root", "modules"] {
@@ -27,15 +35,31 @@ pub fn build(init: &[u8], modules: &[Module]) -> Vec<u8> {
     // The kernel opens it for the standard streams of PID 1.
     archive.entry("dev/console", CONSOLE, (5, 1), &[]);
     archive.entry("init", PROGRAM, (0, 0), init);
-    let mut order = String::new();
+    let (mut early, mut later) = (String::new(), String::new());
     for module in modules {
-        order.push_str(&module.name);
-        order.push('\n');
-        archive.entry(&format!("modules/{}", module.name), FILE, (0, 0), &module.content);
+        let list = if module.early { &mut early } else { &mut later };
+        list.push_str(&module.name);
+        list.push('\n');
+        let content = unsigned(&module.content);
+        archive.entry(&format!("modules/{}", module.name), FILE, (0, 0), content);
     }
-    archive.entry("modules/order", FILE, (0, 0), order.as_bytes());
+    archive.entry("modules/early", FILE, (0, 0), early.as_bytes());
+    archive.entry("modules/later", FILE, (0, 0), later.as_bytes());
     archive.entry("TRAILER!!!", 0, (0, 0), &[]);
     archive.bytes
+}
+
+/// A module without its signature: the magic text, twelve bytes before it, and as many as their last four
+/// say (`struct module_signature`).
+fn unsigned(module: &[u8]) -> &[u8] {
+    let Some((rest, info)) = module
+        .strip_suffix(SIGNED)
+        .and_then(|rest| rest.len().checked_sub(12).map(|at| rest.split_at(at)))
+    else {
+        return module;
+    };
+    let length = u32::from_be_bytes([info[8], info[9], info[10], info[11]]) as usize;
+    rest.len().checked_sub(length).map_or(module, |end| &rest[..end])
 }
 
 #[derive(Default)]
@@ -78,7 +102,7 @@ mod tests {
 
     #[test]
     fn cpio_reads_what_we_write() {
-        let modules = [Module { name: "a.ko".into(), content: b"abc".to_vec() }];
+        let modules = [Module { name: "a.ko".into(), content: b"abc".to_vec(), early: true }];
         let archive = build(b"#!init", &modules);
         let mut cpio = Command::new("cpio")
             .args(["--list", "--verbose", "--quiet", "--numeric-uid-gid"])
@@ -95,6 +119,19 @@ mod tests {
         };
         assert!(has("-rwxr-xr-x", " init") && has("crw-------", " dev/console"), "{text}");
         assert!(has("-rw-r--r--", " modules/a.ko") && has("drwxr-xr-x", " proc"), "{text}");
+    }
+
+    #[test]
+    fn signatures_are_left_out() {
+        let info = [0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 5];
+        let signed = [b"module", &b"12345"[..], &info, SIGNED].concat();
+        assert_eq!(unsigned(&signed), b"module");
+        assert_eq!(unsigned(b"module"), b"module");
+        assert_eq!(
+            unsigned(&[b"x", &[255; 12][..], SIGNED].concat()).len(),
+            41,
+            "nonsense is kept"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use super::manifest::{Manifest, checksum, write_atomically};
+use super::manifest::{Manifest, ModuleName, checksum, write_atomically};
 use super::{Installation, InstalledKernel, KernelError, KernelSource, debian, modules, vmlinux};
 use crate::initramfs::{self, GUEST, Module};
 
@@ -138,7 +138,10 @@ fn fill(
         vmlinux: checksum(&elf),
         initramfs: String::new(),
         guest: String::new(),
-        modules: picked.into_iter().map(|module| module.name).collect(),
+        modules: picked
+            .into_iter()
+            .map(|Module { name, early, .. }| ModuleName { name, early })
+            .collect(),
     };
     renew_initramfs(dir, manifest)?;
     Ok(version)
@@ -146,10 +149,10 @@ fn fill(
 
 fn renew_initramfs(dir: &Path, mut manifest: Manifest) -> Result<(), KernelError> {
     let mut modules = Vec::new();
-    for name in &manifest.modules {
+    for ModuleName { name, early } in &manifest.modules {
         let path = dir.join(MODULES).join(name);
         let content = fs::read(&path).map_err(KernelError::io(&path))?;
-        modules.push(Module { name: name.clone(), content });
+        modules.push(Module { name: name.clone(), content, early: *early });
     }
     let archive = initramfs::build(GUEST, &modules);
     write_atomically(&dir.join(INITRAMFS), &archive)?;

@@ -23,8 +23,17 @@ pub struct Manifest {
     pub initramfs: String,
     /// SHA-256 of the guest inside the initramfs.
     pub guest: String,
-    /// Modules in loading order, kept in `modules/`.
-    pub modules: Vec<String>,
+    /// Modules, each after those that it depends on; kept in `modules/`.
+    pub modules: Vec<ModuleName>,
+}
+
+/// A module of the manifest.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ModuleName {
+    /// File name.
+    pub name: String,
+    /// Loaded at every boot.
+    pub early: bool,
 }
 
 const NAME: &str = "manifest.json";

@@ -8,19 +8,10 @@ use std::path::{Path, PathBuf};
 use super::{KernelError, vmlinux};
 use crate::initramfs::Module;
 
-/// Modules by name, in the order in which they should be loaded. Required ones are missing only when
-/// they are built in.
-const WANTED: [(&str, bool); 9] = [
-    ("virtio_mmio", true),
-    ("virtio_console", true),
-    ("virtio_blk", true),
-    ("overlay", true),
-    ("squashfs", true),
-    ("erofs", false),
-    ("virtio_rng", false),
-    ("virtio_net", false),
-    ("vmw_vsock_virtio_transport", false),
-];
+/// Loaded at every boot, in this order. They are missing only when they are built in.
+const EARLY: [&str; 5] = ["virtio_mmio", "virtio_console", "virtio_blk", "overlay", "squashfs"];
+/// Loaded when they are needed; not every kernel has them.
+const LATER: [&str; 3] = ["erofs", "virtio_net", "vmw_vsock_virtio_transport"];
 /// Larger modules are not believed, in bytes.
 const MODULE_MAX: u64 = 64 << 20;
 
@@ -33,16 +24,16 @@ pub fn pick(tree: &Path) -> Result<Vec<Module>, KernelError> {
     index(&tree.join("kernel"), &mut available)?;
     let builtin = fs::read_to_string(tree.join("modules.builtin")).unwrap_or_default();
     let mut picked = Vec::new();
-    for (name, required) in WANTED {
+    for name in EARLY {
         let is_builtin = builtin.lines().filter_map(module_name).any(|found| found == name);
-        match (available.contains_key(name), is_builtin, required) {
-            (true, _, _) => add(name, &available, &mut picked)?,
-            (false, false, true) => {
-                let problem = format!("the kernel has no module {name}, nor is it built in");
-                return Err(KernelError::Source { path: tree.to_owned(), problem });
-            }
-            (false, _, _) => {}
+        if !available.contains_key(name) && !is_builtin {
+            let problem = format!("the kernel has no module {name}, nor is it built in");
+            return Err(KernelError::Source { path: tree.to_owned(), problem });
         }
+        add(name, true, &available, &mut picked)?;
+    }
+    for name in LATER {
+        add(name, false, &available, &mut picked)?;
     }
     Ok(picked)
 }
@@ -50,6 +41,7 @@ pub fn pick(tree: &Path) -> Result<Vec<Module>, KernelError> {
 /// Adds a module after those that it depends on.
 fn add(
     name: &str,
+    early: bool,
     available: &HashMap<String, PathBuf>,
     picked: &mut Vec<Module>,
 ) -> Result<(), KernelError> {
@@ -61,9 +53,9 @@ fn add(
     let Some(path) = available.get(name) else { return Ok(()) };
     let content = read(path)?;
     for dependency in dependencies(&content) {
-        add(&dependency, available, picked)?;
+        add(&dependency, early, available, picked)?;
     }
-    picked.push(Module { name: file, content });
+    picked.push(Module { name: file, content, early });
     Ok(())
 }
 
@@ -143,12 +135,13 @@ mod tests {
             ("drivers/virtio_mmio.ko", "virtio,virtio_ring"),
             ("drivers/virtio.ko", "virtio_ring"),
             ("drivers/virtio_ring.ko", ""),
-            ("drivers/virtio-rng.ko", "virtio"),
+            ("drivers/virtio-net.ko", "virtio"),
         ]);
         fs::write(dir.path().join("modules.builtin"), REQUIRED_BUILTIN).unwrap();
-        let names: Vec<_> =
-            pick(dir.path()).unwrap().into_iter().map(|module| module.name).collect();
-        assert_eq!(names, ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_rng.ko"]);
+        let modules = pick(dir.path()).unwrap();
+        assert!(modules[2].early && !modules[3].early);
+        let names: Vec<_> = modules.into_iter().map(|module| module.name).collect();
+        assert_eq!(names, ["virtio_ring.ko", "virtio.ko", "virtio_mmio.ko", "virtio_net.ko"]);
     }
 
     #[test]

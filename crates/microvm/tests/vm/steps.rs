@@ -117,7 +117,7 @@ async fn a_step_cannot_reach_beyond_itself(machine: &Machine) {
         "mount -o remount,rw /sys",
         "insmod /etc/name",
         "hostname other",
-        "date -s 2001-01-01",
+        "date -s 2001-01-01; test $(date +%Y) = 2001",
     ];
     for command in forbidden {
         let output = machine.run(command).await;
@@ -135,7 +135,7 @@ async fn a_step_cannot_reach_beyond_itself(machine: &Machine) {
 }
 
 async fn limits_are_told_from_failures(machine: &Machine) {
-    let output = machine.run("awk 'BEGIN { s = \"x\"; while (1) s = s s }'").await;
+    let output = machine.run("dd if=/dev/zero of=/dev/null bs=200M count=1").await;
     assert!(output.result.oom && output.result.signal == Some(9), "{output:?}");
     assert!(!output.result.disk_full && !output.result.process_limit);
     assert!(output.result.peak_memory_bytes > 32 << 20, "{output:?}");
