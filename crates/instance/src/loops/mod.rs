@@ -35,10 +35,7 @@ pub fn spawn(app: &Arc<App>) -> JoinSet<&'static str> {
         app,
         "site configuration",
         crate::site_config::watch::POLL,
-        |app, _| async move {
-            configuration(&app);
-            Ok(())
-        },
+        |app, now| async move { configuration(&app, now).await },
     );
     let app = Arc::clone(app);
     loops.spawn(async move {
@@ -75,12 +72,22 @@ fn every<F, T>(
     });
 }
 
-/// Follows the file of the site configuration.
-fn configuration(app: &App) {
+/// Follows the file of the site configuration. A change that did not come through a page of this
+/// process leaves a line in the audit log as well.
+async fn configuration(app: &App, now: i64) -> anyhow::Result<()> {
     use crate::site_config::watch::Reload;
     match app.config.poll() {
         Reload::Unchanged => {}
-        Reload::Applied { .. } => tracing::info!("site configuration reloaded"),
+        Reload::Applied { etag } => {
+            tracing::info!("site configuration reloaded");
+            let record = store::AuditRecord {
+                actor: "file",
+                action: "config.edit",
+                target: "site-config",
+                detail: &etag,
+            };
+            app.store.audit(&record, now).await?;
+        }
         Reload::Refused(problems) => {
             tracing::warn!(%problems, "site configuration has mistakes, the former one stays");
         }
@@ -88,4 +95,5 @@ fn configuration(app: &App) {
             tracing::warn!(problem, "site configuration, the former one stays");
         }
     }
+    Ok(())
 }

@@ -34,7 +34,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(problems) => {
             for problem in &problems.0 {
-                eprintln!("{}:{}:{}: {problem}", path.display(), problem.line, problem.column);
+                eprintln!("{}: {problem}", path.display());
             }
             Ok(ExitCode::FAILURE)
         }

@@ -1,6 +1,6 @@
 //! Follows a job to its end over an event stream, across lost connections.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -50,6 +50,8 @@ struct Follower<'a> {
     why: String,
     attempt: i64,
     logs: BTreeMap<(i64, i64), PlainLog>,
+    /// Entries whose beginning was told.
+    begun: BTreeSet<(i64, i64)>,
 }
 
 impl<'a> Follower<'a> {
@@ -62,6 +64,7 @@ impl<'a> Follower<'a> {
             why: String::new(),
             attempt: 0,
             logs: BTreeMap::new(),
+            begun: BTreeSet::new(),
         }
     }
 
@@ -129,6 +132,7 @@ impl<'a> Follower<'a> {
                 self.tell(&format!("{} …", phase.phase));
             }
             "state" => self.state(&read::<StateEvent>(data)?),
+            "rewind" => self.tell("an entry's output was replaced; it follows anew"),
             "end" => return read(data).map(Some),
             _ => {}
         }
@@ -142,11 +146,14 @@ impl<'a> Follower<'a> {
     }
 
     fn entry(&mut self, entry: &EntryEvent) -> anyhow::Result<()> {
-        let Some(exit) = entry.exit_code else {
+        let place = (entry.attempt, entry.entry);
+        // Of the past the stream tells how an entry is now, so its first event may have the end.
+        if self.begun.insert(place) {
             self.tell(&format!("{}: {}", entry.key, entry.command.join(" ")));
             return Ok(());
-        };
-        if let Some(mut log) = self.logs.remove(&(entry.attempt, entry.entry)) {
+        }
+        let Some(exit) = entry.exit_code else { return Ok(()) };
+        if let Some(mut log) = self.logs.remove(&place) {
             print(&log.finish())?;
         }
         let took = entry.duration_ms.map_or(String::new(), |ms| format!(" after {}", duration(ms)));
@@ -158,7 +165,7 @@ impl<'a> Follower<'a> {
         self.queued = state.state == "queued";
         if state.attempt > 1 && state.attempt != self.attempt && state.state == "processing" {
             self.tell(&format!("starts over, attempt {}", state.attempt));
-        } else {
+        } else if matches!(state.state.as_str(), "queued" | "processing" | "errored") {
             self.tell(&state.state);
         }
         self.attempt = state.attempt;

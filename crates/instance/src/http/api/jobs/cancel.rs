@@ -8,6 +8,7 @@ use store::Cancellation;
 
 use super::{find, find_own, view};
 use crate::App;
+use crate::accounts::audit;
 use crate::http::api::extract::Path;
 use crate::http::api::types::{ErrorBody, Job};
 use crate::http::auth::User;
@@ -26,7 +27,9 @@ pub(in crate::http::api) async fn cancel(
     find_own(&app, &user, id).await?;
     let message = format!("canceled by {}", user.account.name);
     match app.store.cancel(id, &message, app.clock.now_ms()).await? {
-        Cancellation::Canceled | Cancellation::Requested => {}
+        Cancellation::Canceled | Cancellation::Requested => {
+            audit(&app, &user.actor(), "job.cancel", &format!("job:{id}"), "").await?;
+        }
         Cancellation::AlreadyFinished(store::JobState::Canceled) => {}
         Cancellation::AlreadyFinished(state) => {
             return Err(Error::Conflict(format!("job {id} is {state} already")));

@@ -7,6 +7,7 @@ use axum::extract::State;
 
 use super::{find, find_own, view};
 use crate::App;
+use crate::accounts::audit;
 use crate::http::api::extract::Path;
 use crate::http::api::types::{ErrorBody, Job};
 use crate::http::auth::User;
@@ -23,6 +24,7 @@ pub(in crate::http::api) async fn retry(
 ) -> Result<Json<Job>, Error> {
     find_own(&app, &user, id).await?;
     app.store.retry(id, app.clock.now_ms()).await?;
+    audit(&app, &user.actor(), "job.retry", &format!("job:{id}"), "").await?;
     let job = find(&app, id).await?;
     Ok(Json(view::full(&app, &user, &job).await?))
 }
