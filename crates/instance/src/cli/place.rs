@@ -14,7 +14,7 @@ pub enum Place {
     /// An instance, as the user of the token.
     Remote(Client),
     /// The data folder of this machine, as its owner.
-    Local(App),
+    Local(Box<App>),
 }
 
 impl Place {
@@ -27,7 +27,7 @@ impl Place {
             return Ok(Self::Remote(remote.client()?));
         }
         if local.data_dir.is_some() {
-            return Ok(Self::Local(local.open().await?));
+            return Ok(Self::Local(Box::new(local.open().await?)));
         }
         bail!(
             "where? Set INSTANCE_URL and INSTANCE_TOKEN for an instance, or --data-dir on its machine"

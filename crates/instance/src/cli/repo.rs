@@ -92,7 +92,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
                     wait(&client, &name).await?;
                 }
                 Place::Local(app) => {
-                    let app = Arc::new(app);
+                    let app: Arc<App> = Arc::from(app);
                     repositories::add(&app, super::place::ACTOR, &name, &url).await?;
                     fetch(&app, &name).await?;
                 }

@@ -103,8 +103,8 @@ async fn mistakes_are_named() {
 
 #[tokio::test]
 async fn one_user_cannot_fill_the_queue() {
-    let config = "{ \"limits.queuedJobsPerUser\": 2 }";
-    let instance = Instance::start_with(config).await;
+    let instance = Instance::start().await;
+    instance.configure("{ \"limits.queuedJobsPerUser\": 2 }");
     let (ada, bob) = (instance.ada().await, instance.user("bob").await);
     bob.submit(&instance, FILE).await;
     bob.submit(&instance, FILE).await;

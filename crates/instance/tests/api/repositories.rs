@@ -5,7 +5,7 @@ use std::process::Command;
 use reqwest::Method;
 use serde_json::json;
 
-use crate::support::{Instance, PATIENCE};
+use crate::support::{Instance, until};
 
 fn git(dir: &std::path::Path, args: &[&str]) -> String {
     let identity = ["-c", "user.name=t", "-c", "user.email=t@localhost"];
@@ -26,17 +26,9 @@ async fn a_job_runs_the_commit_that_its_revision_had_at_submit() {
     let new = json!({ "name": "example/app", "url": url });
     let added = ada.json(&instance, Method::POST, "/repositories", new).await;
     assert_eq!((added.status, added.json()["state"].as_str()), (201, Some("cloning")));
-    let ready = async {
-        loop {
-            let mut changes = instance.app.store.subscribe([store::Topic::Repositories]);
-            let seen = ada.get(&instance, "/repositories/example%2Fapp").await.json();
-            if seen["state"] == "ready" {
-                return seen;
-            }
-            changes.changed().await;
-        }
-    };
-    let ready = tokio::time::timeout(PATIENCE, ready).await.expect("fetched in time");
+    let look = async || ada.get(&instance, "/repositories/example%2Fapp").await.json();
+    until("the first fetch", async || look().await["state"] == "ready").await;
+    let ready = look().await;
     assert_eq!(ready["defaultBranch"], "main");
 
     let file = "repository: example/app\nsteps: [{image: a, run: x}]\n";
