@@ -1,5 +1,6 @@
 //! `instance serve`.
 
+use std::io::IsTerminal as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -86,7 +87,10 @@ async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 fn start_logging(args: &Args) -> anyhow::Result<()> {
     let filter = tracing_subscriber::EnvFilter::try_new(&args.log)
         .with_context(|| format!("--log {:?}", args.log))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     let started = if args.log_json { builder.json().try_init() } else { builder.try_init() };
     started.map_err(|e| anyhow::anyhow!("logging: {e}"))
 }

@@ -99,8 +99,9 @@ async fn a_full_job_is_handed_out_in_both_formats() {
     instance.enqueue(&new_job("codeintel", "git.example/acme/app", FULL)).await;
     instance.enqueue(&new_job("codeintel", "git.example/acme/app", FULL)).await;
     let path = "/.executors/queue/codeintel/dequeue";
-    let mut v2 = instance.shared(path, r#"{"executorName":"e","version":"dev"}"#).await.json();
-    let mut v1 = instance.shared(path, r#"{"executorName":"e","version":"4.2.0"}"#).await.json();
+    let mut v2 =
+        instance.shared(path, r#"{"executorName":"e","version":"dev","numCPUs":8}"#).await.json();
+    let mut v1 = instance.shared(path, r#"{"executorName":"e","version":"4.2.0","numCPUs":8,"memory":"12GB","diskSpace":"20G"}"#).await.json();
     v2["token"].take();
     v1["token"].take();
     let mut wanted: serde_json::Value = serde_json::from_str(FULL).unwrap();
@@ -109,6 +110,16 @@ async fn a_full_job_is_handed_out_in_both_formats() {
     wanted["token"] = json!(null);
     wanted["repositoryName"] = json!("git.example/acme/app");
     wanted["commit"] = json!(COMMIT);
+    wanted["dockerSteps"][0]["env"] = json!([
+        "A=B",
+        "VM_CPUS=8",
+        "VM_MEM=12.0 GB",
+        "VM_MEM_GB=12",
+        "VM_MEM_MB=12288",
+        "VM_DISK=20.0 GB",
+        "VM_DISK_GB=20",
+        "VM_DISK_MB=20480"
+    ]);
     assert_eq!(v2, wanted);
     wanted.as_object_mut().unwrap().remove("version");
     wanted.as_object_mut().unwrap().remove("dockerAuthConfig");

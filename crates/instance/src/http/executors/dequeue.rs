@@ -110,7 +110,7 @@ async fn serve(
     request: DequeueRequest,
     peer: Peer,
 ) -> Response {
-    let executor = request.executor_name;
+    let executor = &request.executor_name;
     let mut topics: Vec<Topic> = queues.iter().cloned().map(Topic::Queue).collect();
     topics.push(Topic::Executor(executor.clone()));
     let deadline = Instant::now() + peer.wait.unwrap_or_default();
@@ -118,8 +118,10 @@ async fn serve(
     let mut wake = peer.wait.map(|_| app.store.subscribe(topics));
     let _waiting = peer.wait.map(|_| Waiting::new(app));
     loop {
-        match take(app, &queues, multi, &executor).await {
-            Ok(Some(claim)) => return peer.granted(hand_out(app, claim, multi, &peer).await),
+        match take(app, &queues, multi, executor).await {
+            Ok(Some(claim)) => {
+                return peer.granted(hand_out(app, claim, &request, multi, &peer).await);
+            }
             Ok(None) => {}
             Err(error) => return store_error("Dequeue", &error),
         }
@@ -164,9 +166,16 @@ async fn take(
     receive.await.unwrap_or(Ok(None))
 }
 
-async fn hand_out(app: &App, claim: Claim, multi: bool, peer: &Peer) -> Response {
+async fn hand_out(
+    app: &App,
+    claim: Claim,
+    request: &DequeueRequest,
+    multi: bool,
+    peer: &Peer,
+) -> Response {
     let (id, queue) = (claim.job.id, claim.job.queue.clone());
-    match transform::document(claim, multi, peer.version, !peer.extensions.is_empty()) {
+    let negotiated = !peer.extensions.is_empty();
+    match transform::document(claim, request, multi, peer.version, negotiated) {
         Ok(document) => {
             app.metrics.dequeues.get_or_create(&QueueLabels { queue }).inc();
             answer::json(StatusCode::OK, &document)

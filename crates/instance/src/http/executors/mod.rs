@@ -14,6 +14,7 @@ mod lease;
 mod logs;
 mod mark;
 mod report;
+mod resources;
 mod slash;
 mod transform;
 mod upload;
