@@ -23,7 +23,7 @@ async fn two_executors_run_fifty_jobs_exactly_once_each() {
         assert_eq!(done["attempt"], 1, "{done:#}");
         assert_eq!(done["resets"], 0, "{done:#}");
         let log = job.log().await;
-        let said = log.matches(&format!("this is job {}.", index + 1)).count();
+        let said = log.matches(&format!("stdout: this is job {}.", index + 1)).count();
         assert_eq!(said, 1, "job {} ran {said} times:\n{log}", index + 1);
         executors.insert(done["executor"].as_str().unwrap().to_owned());
     }
