@@ -169,8 +169,9 @@ impl Drop for Running {
 }
 
 fn shared_arguments(compression: Compression) -> impl Iterator<Item = OsString> {
-    // The time of creation is fixed so that the same tree gives the same file.
-    let fixed = ["-no-progress", "-quiet", "-mkfs-time", "0"];
+    // The time of creation is fixed so that the same tree gives the same file. Without a bound the
+    // program takes a quarter of the machine's memory.
+    let fixed = ["-no-progress", "-quiet", "-mkfs-time", "0", "-mem", "256M"];
     compression.arguments().iter().copied().chain(fixed).map(OsString::from)
 }
 

@@ -25,7 +25,13 @@ pub enum Fault {
     NoDigest,
     /// The server ignores `Range`.
     NoRange,
+    /// Sends the client to the same path on another port of this machine.
+    Redirect(u16),
 }
+
+/// What a registry with a token service says and wants.
+const SERVICE: &str = "the service";
+const TOKEN: &str = "sesame";
 
 #[derive(Default)]
 struct Plan {
@@ -36,6 +42,7 @@ struct Plan {
 }
 
 pub struct Proxy {
+    /// `127.0.0.1:PORT`.
     pub host: String,
     plan: Arc<Mutex<Plan>>,
     task: tokio::task::JoinHandle<()>,
@@ -43,15 +50,27 @@ pub struct Proxy {
 
 impl Proxy {
     pub async fn start(upstream: &str) -> Self {
+        Self::with(upstream, None).await
+    }
+
+    /// Wants a token, which its token service gives to `user:password` in base64.
+    pub async fn gated(upstream: &str, login: &'static str) -> Self {
+        Self::with(upstream, Some(login)).await
+    }
+
+    async fn with(upstream: &str, gate: Option<&'static str>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let host = listener.local_addr().unwrap().to_string();
         let plan: Arc<Mutex<Plan>> = Arc::default();
-        let (shared, upstream) = (Arc::clone(&plan), upstream.to_owned());
+        let (shared, upstream, own) = (Arc::clone(&plan), upstream.to_owned(), host.clone());
         let task = tokio::spawn(async move {
             loop {
                 let (client, _) = listener.accept().await.unwrap();
-                let (plan, upstream) = (Arc::clone(&shared), upstream.clone());
-                tokio::spawn(async move { serve(client, &upstream, &plan).await });
+                let (plan, upstream, own) = (Arc::clone(&shared), upstream.clone(), own.clone());
+                tokio::spawn(async move {
+                    let gate = gate.map(|login| (own.as_str(), login));
+                    serve(client, &upstream, &plan, gate).await
+                });
             }
         });
         Self { host, plan, task }
@@ -83,22 +102,61 @@ impl Drop for Proxy {
 }
 
 /// One request; the connection is closed after it. A broken client is not our concern.
-async fn serve(mut client: TcpStream, upstream: &str, plan: &Mutex<Plan>) -> Option<()> {
+async fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    plan: &Mutex<Plan>,
+    gate: Option<(&str, &str)>,
+) -> Option<()> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         head.push(client.read_u8().await.ok()?);
     }
     let head = String::from_utf8(head).ok()?;
     let line = head.lines().next()?.to_owned();
-    let range =
-        head.lines().find(|l| l.to_ascii_lowercase().starts_with("range:")).unwrap_or_default();
+    let header = |name: &str| {
+        let is = |l: &&str| l.to_ascii_lowercase().starts_with(name);
+        head.lines().find(is).unwrap_or_default().to_owned()
+    };
+    let (range, authorization) = (header("range:"), header("authorization:"));
     let fault = {
         let mut plan = plan.lock().unwrap();
-        plan.requests.push(format!("{line} {range}"));
+        plan.requests.push(format!("{line} {range} {authorization}"));
         let index = plan.faults.iter().position(|(part, _)| line.contains(part.as_str()));
         index.and_then(|index| plan.faults.remove(index)).map(|(_, fault)| fault)
     };
+    if let Some((host, login)) = gate {
+        let answer = if line.contains(" /token?") {
+            let asked = line.contains("scope=repository%3Aapp%3Apull")
+                && line.contains("service=the+service");
+            match asked && authorization.ends_with(&format!("Basic {login}")) {
+                true => format!(
+                    "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n{{\"token\": \"{TOKEN}\"}}"
+                ),
+                false => {
+                    "HTTP/1.1 401 No\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".to_owned()
+                }
+            }
+        } else if !authorization.ends_with(&format!("Bearer {TOKEN}")) {
+            let challenge = format!("Bearer realm=\"http://{host}/token\",service=\"{SERVICE}\"");
+            format!(
+                "HTTP/1.1 401 No\r\nwww-authenticate: {challenge}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            )
+        } else {
+            String::new()
+        };
+        if !answer.is_empty() {
+            return client.write_all(answer.as_bytes()).await.ok();
+        }
+    }
     match fault {
+        Some(Fault::Redirect(port)) => {
+            let path = line.split(' ').nth(1)?;
+            let answer = format!(
+                "HTTP/1.1 307 Over there\r\nlocation: http://127.0.0.1:{port}{path}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+            );
+            return client.write_all(answer.as_bytes()).await.ok();
+        }
         Some(Fault::Refuse) => return None,
         Some(Fault::Hang) => {
             // Until the client gives up.

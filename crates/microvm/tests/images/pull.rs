@@ -421,3 +421,50 @@ async fn the_instance_and_directories_are_sources_too() {
     let error = plain.get(&request("oci:base"), silent()).await.unwrap_err();
     assert!(error.to_string().contains("not allowed"), "{error}");
 }
+
+/// `ann:hunter2`
+const ANN: &str = "YW5uOmh1bnRlcjI=";
+
+#[tokio::test]
+async fn a_token_service_is_asked_with_the_requesters_login() {
+    let registry = Registry::open().await;
+    registry.push("app", "1", &[layer(&[("a", b"1")])]).await;
+    let gate = Proxy::gated(&registry.host, ANN).await;
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), quick());
+    let with = |password: &str| ImageRequest {
+        credentials: Credentials::from_iter([(
+            gate.host.as_str(),
+            Login { user: "ann".to_owned(), password: password.to_owned() },
+        )]),
+        ..request(format!("{}/app:1", gate.host))
+    };
+    store.get(&with("hunter2"), silent()).await.unwrap();
+    assert_eq!(gate.count("/token"), 1, "one token serves the whole pull: {:?}", gate.requests());
+    for ask in [with("hunter3"), request(format!("{}/app:1", gate.host))] {
+        let error = store.get(&ask, silent()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Unauthorized, "{error}");
+    }
+}
+
+#[tokio::test]
+async fn credentials_do_not_follow_a_redirect_to_another_host() {
+    let registry = Registry::open().await;
+    registry.push("app", "1", &[layer(&[("a", b"1")])]).await;
+    let gate = Proxy::gated(&registry.host, ANN).await;
+    let elsewhere = Proxy::start(&registry.host).await;
+    let port = elsewhere.host.rsplit(':').next().unwrap().parse().unwrap();
+    // The first request gets the challenge and is repeated.
+    gate.fault("GET /v2/app/blobs", Fault::Redirect(port));
+    let ask = ImageRequest {
+        credentials: Credentials::from_iter([(
+            gate.host.as_str(),
+            Login { user: "ann".to_owned(), password: "hunter2".to_owned() },
+        )]),
+        ..request(format!("{}/app:1", gate.host))
+    };
+    let dir = tempfile::tempdir().unwrap();
+    open(dir.path(), quick()).get(&ask, silent()).await.unwrap();
+    assert_eq!(elsewhere.requests().len(), 1);
+    assert_eq!(elsewhere.count("uthorization"), 0, "{:?}", elsewhere.requests());
+}
