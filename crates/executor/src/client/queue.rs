@@ -160,7 +160,7 @@ impl Client {
             let request = self.shared_request(url.clone(), &body);
             if hold {
                 request
-                    .header(headers::PREFER, format!("wait={}", wait.as_secs()))
+                    .header(headers::PREFER, format!("wait={}", wait.as_secs().max(1)))
                     .timeout(wait + ANSWER_TIMEOUT)
             } else {
                 request.timeout(ANSWER_TIMEOUT)
@@ -199,7 +199,7 @@ impl Client {
             let request = self.shared_request(url.clone(), &body);
             if hold {
                 request
-                    .header(headers::PREFER, format!("wait={}", wait.as_secs()))
+                    .header(headers::PREFER, format!("wait={}", wait.as_secs().max(1)))
                     .timeout(wait + Duration::from_secs(10))
             } else {
                 request.timeout(Duration::from_secs(10))

@@ -53,11 +53,10 @@ async fn fetch_one(
 ) -> Result<Image, Failure> {
     let command = ["pull", &request.reference].map(str::to_owned);
     let entry = log.entry(&format!("setup.image.{index}"), Some(&command))?;
-    let shown = Arc::new(Mutex::new(entry));
+    let shown = Arc::new(Mutex::new(Some(entry)));
     let result = store.get(&request, progress_to(&shown)).await;
-    let mut entry = Arc::into_inner(shown)
-        .map(|entry| entry.into_inner().expect("no panic while held"))
-        .ok_or_else(|| Failure::executor("the image store kept a progress callback"))?;
+    let entry = shown.lock().expect("no panic while held").take();
+    let mut entry = entry.expect("nobody else takes it");
     match result {
         Ok(image) => {
             say(&mut entry, &format!("{} ({} MiB)", image.manifest_digest, image.size >> 20));
@@ -73,7 +72,9 @@ async fn fetch_one(
 }
 
 /// A line for each phase, and one for each tenth of a phase with a known size.
-fn progress_to(entry: &Arc<Mutex<LogWriter>>) -> ProgressFn {
+///
+/// The store may still call when the request is over: the entry is gone then, with the request.
+fn progress_to(entry: &Arc<Mutex<Option<LogWriter>>>) -> ProgressFn {
     let entry = Arc::downgrade(entry);
     let said = AtomicU64::new(u64::MAX);
     Arc::new(move |progress: Progress| {
@@ -82,9 +83,9 @@ fn progress_to(entry: &Arc<Mutex<LogWriter>>) -> ProgressFn {
         if said.swap(point, Ordering::Relaxed) == point {
             return;
         }
-        if let Some(entry) = entry.upgrade() {
-            let mut entry = entry.lock().expect("no panic while held");
-            say(&mut entry, &describe(progress));
+        let Some(entry) = entry.upgrade() else { return };
+        if let Some(entry) = entry.lock().expect("no panic while held").as_mut() {
+            say(entry, &describe(progress));
         }
     })
 }

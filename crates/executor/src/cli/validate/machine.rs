@@ -48,7 +48,7 @@ fn writable(dir: &Path) -> Finding {
 
 fn disk_space(config: &Config) -> Finding {
     let free = match statvfs(&config.state_dir) {
-        Ok(stat) => stat.blocks_available() as u64 * stat.fragment_size() as u64,
+        Ok(stat) => stat.blocks_available() * stat.fragment_size(),
         Err(errno) => {
             let problem = format!("cannot ask {}: {errno}", config.state_dir.display());
             return Finding::error(problem, "check EXECUTOR_STATE_DIR");
