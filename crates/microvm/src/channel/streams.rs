@@ -169,7 +169,7 @@ impl Streams {
     }
 
     fn accept(self: &Arc<Self>, stream: u32) -> Result<Taken, String> {
-        if stream % 2 == 0 {
+        if stream.is_multiple_of(2) {
             return Err(format!("stream {stream} is not the guest's to open"));
         }
         {
