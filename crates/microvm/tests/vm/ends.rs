@@ -92,7 +92,7 @@ async fn boots_that_fail_say_why_and_leave_nothing() {
 async fn refused(spec: microvm::VmSpec, patience: Duration) -> BootError {
     let run_dir = spec.run_dir.clone();
     let checked = spec.check().is_ok();
-    let error = Vm::boot(spec, Instant::now() + patience).await.err().expect("it cannot boot");
+    let error = Vm::boot(spec, Instant::now() + patience).await.expect_err("it cannot boot");
     assert!(!checked || !run_dir.exists(), "{error}: the run directory is left");
     error
 }
