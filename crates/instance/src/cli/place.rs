@@ -23,7 +23,7 @@ impl Place {
     /// # Errors
     /// When neither is given, or what is given cannot be used.
     pub async fn open(remote: &Remote, local: &Local) -> anyhow::Result<Self> {
-        if remote.url.is_some() {
+        if remote.address().is_some() {
             return Ok(Self::Remote(remote.client()?));
         }
         if local.data_dir.is_some() {

@@ -43,12 +43,17 @@ pub struct ApiError {
 }
 
 impl Remote {
+    /// The address, if one is given; an empty variable is none.
+    pub fn address(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| !url.is_empty())
+    }
+
     /// Makes the client.
     ///
     /// # Errors
     /// When no URL or no token is given, or the URL is none.
     pub fn client(&self) -> anyhow::Result<Client> {
-        let url = self.url.as_deref().context(
+        let url = self.address().context(
             "no instance given: set INSTANCE_URL (for example http://127.0.0.1:7080) or use --url",
         )?;
         let token = std::env::var("INSTANCE_TOKEN").unwrap_or_default();

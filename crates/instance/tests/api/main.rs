@@ -5,6 +5,7 @@ mod support;
 
 mod accounts;
 mod artifacts;
+mod command_line;
 mod events;
 mod jobs;
 mod logs;
