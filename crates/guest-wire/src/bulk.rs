@@ -167,7 +167,9 @@ impl BulkFrame {
                 Ok(Self::Credit { stream, bytes })
             }
             5 if length <= RESET_REASON_MAX => {
-                let reason = String::from_utf8_lossy(&frame[HEADER..]).into_owned();
+                let mut reason = String::from_utf8_lossy(&frame[HEADER..]).into_owned();
+                // What stands for a wrong byte is longer than the byte.
+                reason.truncate(reason.floor_char_boundary(RESET_REASON_MAX));
                 Ok(Self::Reset { stream, reason })
             }
             1 | 3..=5 => Err(BulkError::Body { kind, length }),

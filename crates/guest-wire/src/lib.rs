@@ -32,6 +32,15 @@ pub const CONTROL_PORT: &str = "executors.control";
 /// Name of the bulk channel's port.
 pub const BULK_PORT: &str = "executors.bulk";
 
+/// Port of the control channel where it is vsock: the guest connects to it on the host (CID 2).
+pub const CONTROL_VSOCK_PORT: u32 = 1;
+/// Port of the bulk channel where it is vsock.
+pub const BULK_VSOCK_PORT: u32 = 2;
+/// Kernel argument that names the kind of channel; `vsock`, or absent for virtio-serial ports.
+pub const CHANNEL_ARGUMENT: &str = "executors.channel=";
+/// Kernel argument with the serials of the disks in their order, for VMMs that cannot set serials.
+pub const DISKS_ARGUMENT: &str = "executors.disks=";
+
 /// Where the workspace is seen by every step.
 pub const WORKSPACE: &str = "/data";
 /// The name under which steps reach the gateway to the instance.

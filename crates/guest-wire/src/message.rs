@@ -100,7 +100,7 @@ pub enum Request {
     Usage,
     /// Are you there?
     Ping,
-    /// Stop everything, write out file systems, power off. No reply.
+    /// Power off. No reply.
     PowerOff,
 }
 

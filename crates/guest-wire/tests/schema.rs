@@ -19,6 +19,7 @@ fn surface() -> Value {
             workspace: Some("repo".into()),
             images: vec!["image0".into()],
             max_processes: 5,
+            unix_time_ns: Some(12),
         }),
         Request::Exec(Exec {
             stream: 2,

@@ -6,7 +6,6 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread::sleep;
 use std::time::Duration;
 
 use guest_wire::message::{
@@ -23,6 +22,7 @@ use crate::failure::{Context, Result, bad_request};
 use crate::files;
 use crate::gateway;
 use crate::images::{self, Assembled};
+use crate::pause::pause;
 use crate::power;
 use crate::reaper::Reaper;
 
@@ -76,7 +76,7 @@ impl Agent {
             };
             // Before the host's side is known to be connected the port reads as ended.
             if length == 0 && !greeted {
-                sleep(Duration::from_millis(1));
+                pause(Duration::from_millis(1));
                 continue;
             }
             if length == 0 {

@@ -3,7 +3,6 @@
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use guest_wire::{BULK_PORT, CONTROL_PORT};
@@ -12,6 +11,7 @@ use nix::mount::{MsFlags, mount};
 use crate::cgroup;
 use crate::failure::{Context, Result};
 use crate::modules;
+use crate::pause::pause;
 
 /// The channels to the host.
 pub struct Channels {
@@ -111,7 +111,7 @@ fn open_port(name: &str) -> Result<File> {
             return Err(io::Error::from(io::ErrorKind::TimedOut))
                 .context(format_args!("no virtio-serial port named {name}"));
         }
-        sleep(Duration::from_millis(1));
+        pause(Duration::from_millis(1));
     }
 }
 

@@ -4,10 +4,10 @@ use std::collections::VecDeque;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::Duration;
 
 use crate::failure::{Context, Result};
+use crate::pause::pause;
 
 const ROOT: &str = "/sys/fs/cgroup";
 const STEPS: &str = "/sys/fs/cgroup/steps";
@@ -151,7 +151,7 @@ impl Drop for StepGroup {
         for _ in 0..1000 {
             match fs::remove_dir(&self.path) {
                 Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
-                    sleep(Duration::from_millis(1));
+                    pause(Duration::from_millis(1));
                 }
                 _ => return,
             }

@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use guest_wire::message::{FailureKind, Prepare};
@@ -15,6 +14,7 @@ use nix::sys::statvfs::statvfs;
 use crate::cgroup;
 use crate::failure::{Context, Result, bad_request, failure};
 use crate::modules;
+use crate::pause::pause;
 
 /// Where the workspace is mounted for the agent.
 pub const WORKSPACE: &str = "/workspace";
@@ -161,7 +161,7 @@ fn find_disk(serial: &str) -> Result<PathBuf> {
             let message = format!("no disk with the serial {serial:?}");
             return Err(failure(FailureKind::NotFound, message));
         }
-        sleep(Duration::from_millis(2));
+        pause(Duration::from_millis(2));
     }
 }
 

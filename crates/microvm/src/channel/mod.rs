@@ -2,6 +2,8 @@
 //! hostile: whatever it sends, memory stays within the windows, and the first breach ends the connection.
 
 mod control;
+#[cfg(test)]
+mod hostile;
 mod streams;
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -79,6 +81,7 @@ impl Channel {
         let mut lost = self.lost.subscribe();
         let mut gateway = self.gateway.lock().await;
         tokio::select! {
+            biased;
             _ = lost.wait_for(Option::is_some) => None,
             next = gateway.recv() => next,
         }

@@ -1,5 +1,6 @@
 //! Real microVMs under QEMU with software emulation, driven as the executor drives them.
 
+mod accel;
 mod ends;
 mod files;
 mod gateway;
