@@ -189,7 +189,10 @@ async fn collect_from(lie: impl AsyncFnOnce(&mut Guest)) -> String {
                     }
                 }
                 Ok(None) => {
-                    return collect.finish().await.map_or_else(|e| e.to_string(), |_| "fine".into());
+                    return collect
+                        .finish()
+                        .await
+                        .map_or_else(|e| e.to_string(), |_| "fine".into());
                 }
                 Err(error) => return error.to_string(),
             }
