@@ -1,13 +1,12 @@
 //! However a VM ends, its owner learns how within five seconds, and nothing of it remains.
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use microvm::{Accel, BootError, ExitReason, GuestError, Vm, VmExit, Vmm};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::machine::{Machine, PATIENCE, shell, spec};
+use crate::machine::{Machine, PATIENCE, shell, spec, vmm_in};
 
 /// Within which the end of a VM must be known.
 const PROMISE: Duration = Duration::from_secs(5);
@@ -107,13 +106,6 @@ async fn destroy_twice(machine: &Machine) {
     assert!(!machine.run_dir().exists());
 }
 
-/// The VMM: the one process that works in the run directory.
 fn vmm(machine: &Machine) -> Pid {
-    let processes = std::fs::read_dir("/proc").unwrap().flatten();
-    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let lives_there = |pid: &i32| {
-        let cwd = std::fs::read_link(Path::new("/proc").join(pid.to_string()).join("cwd"));
-        cwd.is_ok_and(|cwd| cwd == machine.run_dir())
-    };
-    Pid::from_raw(ids.find(lives_there).expect("the VMM runs"))
+    Pid::from_raw(vmm_in(&machine.run_dir()).expect("the VMM runs"))
 }

@@ -91,6 +91,13 @@ pub async fn finish(mut exec: Exec) -> Output {
     Output { stdout: text(stdout), stderr: text(stderr), result }
 }
 
+/// The VMM: the one process that works in the run directory.
+pub fn vmm_in(run_dir: &Path) -> Option<i32> {
+    let processes = fs::read_dir("/proc").unwrap().flatten();
+    let mut ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    ids.find(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == run_dir))
+}
+
 /// The spec of a test VM, and the folder that holds its run directory.
 pub fn spec() -> (tempfile::TempDir, VmSpec) {
     let dir = tempfile::tempdir().unwrap();

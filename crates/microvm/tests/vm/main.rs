@@ -5,5 +5,6 @@ mod ends;
 mod files;
 mod gateway;
 mod machine;
+mod orphans;
 mod output;
 mod steps;
