@@ -36,6 +36,9 @@ pub fn drop_all(identity: &Identity) -> Result<()> {
     let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).context("set groups")?;
     let (uid, gid) = (Uid::from_raw(identity.uid), Gid::from_raw(identity.gid));
+    // `/dev/stdout` opens the pipe anew, which only its owner may.
+    nix::unistd::fchown(std::io::stdout(), Some(uid), Some(gid)).context("hand over the output")?;
+    nix::unistd::fchown(std::io::stderr(), Some(uid), Some(gid)).context("hand over the output")?;
     setresgid(gid, gid, gid).context("set group")?;
     setresuid(uid, uid, uid).context("set user")?;
     if uid.is_root() {

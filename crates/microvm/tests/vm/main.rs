@@ -4,6 +4,7 @@ mod accel;
 mod ends;
 mod files;
 mod gateway;
+mod kernels;
 mod machine;
 mod orphans;
 mod output;

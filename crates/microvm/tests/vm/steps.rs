@@ -61,7 +61,7 @@ async fn surroundings_are_as_asked(machine: &Machine) {
 async fn users_are_the_images_own(machine: &Machine) {
     let ann = ExecSpec {
         user: "ann".into(),
-        ..shell("id; echo $HOME; echo mine > by-ann; ls -l by-ann")
+        ..shell("id; echo $HOME > /dev/stdout; echo mine > by-ann; ls -l by-ann")
     };
     let output = machine.run_as(ann).await;
     assert!(
