@@ -19,10 +19,15 @@ use crate::bulk::Stream;
 use crate::cgroup::{StepGroup, ThrashWatch};
 use crate::failure::{Context, Result, bad_request, failure};
 use crate::images;
+use crate::pause::pause;
 use crate::step::{self, Report};
 
 /// How often a running step is looked at: it may fill the disk, fail, and tidy up.
 const WATCH: Duration = Duration::from_millis(100);
+
+/// After small pieces in rapid succession more are given that long to gather: the agent goes before steps,
+/// so it would otherwise carry each of their writes by itself.
+const GATHER: Duration = Duration::from_millis(2);
 
 /// An exec that the host may kill.
 pub struct Running {
@@ -199,10 +204,18 @@ fn forward(pipe: OwnedFd, tag: Tag, stream: &Stream) {
     let mut pipe = std::io::PipeReader::from(pipe);
     let mut buffer = vec![0; CHUNK];
     let mut heard = true;
+    let mut last_sent: Option<Instant> = None;
     loop {
         match pipe.read(&mut buffer) {
             Ok(0) => return,
-            Ok(length) => heard = heard && stream.send(tag, &buffer[..length]).is_ok(),
+            Ok(length) => {
+                heard = heard && stream.send(tag, &buffer[..length]).is_ok();
+                let rapid = last_sent.is_some_and(|last| last.elapsed() < 2 * GATHER);
+                if rapid && length < CHUNK / 2 {
+                    pause(GATHER);
+                }
+                last_sent = Some(Instant::now());
+            }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Err(error) => {
                 println!("guest: output of a step: {error}");

@@ -28,7 +28,7 @@ pub struct VmSpec {
     pub run_dir: PathBuf,
     /// The program that runs it.
     pub vmm: Vmm,
-    /// Limits of the VMM process on the host, applied where this process may.
+    /// Limits of the VMM process on the host. QEMU is started without: it has what its arguments give it.
     pub host_limits: HostLimits,
     /// More kernel arguments, for tests and diagnosis.
     pub kernel_args: Vec<String>,
