@@ -1,12 +1,15 @@
-//! The smallest initramfs: a static shell and an init that prints a line.
+//! The smallest initramfs: a static busybox and an init that prints a line.
+
+const INIT: &[u8] = b"#!/bin/busybox sh\necho init is here\nexec /bin/busybox poweroff -f\n";
 
 /// A cpio archive (format newc, as `Documentation/driver-api/early-userspace/buffer-format.rst` says).
-pub fn with_init(shell: &[u8]) -> Vec<u8> {
+pub fn with_init(busybox: &[u8]) -> Vec<u8> {
     let mut archive = Vec::new();
     add(&mut archive, "dev", 0o040_755, 0, &[]);
     add(&mut archive, "dev/console", 0o020_600, CONSOLE, &[]);
-    add(&mut archive, "sh", 0o100_755, 0, shell);
-    add(&mut archive, "init", 0o100_755, 0, b"#!/sh sh\necho init is here\nexec /sh poweroff -f\n");
+    add(&mut archive, "bin", 0o040_755, 0, &[]);
+    add(&mut archive, "bin/busybox", 0o100_755, 0, busybox);
+    add(&mut archive, "init", 0o100_755, 0, INIT);
     add(&mut archive, "TRAILER!!!", 0, 0, &[]);
     archive
 }
@@ -52,10 +55,10 @@ mod tests {
 
     #[test]
     fn entries_start_on_multiples_of_four_and_a_trailer_ends_them() {
-        let archive = with_init(b"shell");
+        let archive = with_init(b"busybox");
         let text = String::from_utf8_lossy(&archive);
         let starts: Vec<_> = text.match_indices("070701").map(|(at, _)| at).collect();
-        assert_eq!(starts.len(), 5);
+        assert_eq!(starts.len(), 6);
         assert!(starts.iter().all(|at| at % 4 == 0), "{starts:?}");
         assert!(text.contains("TRAILER!!!"));
     }
