@@ -43,10 +43,10 @@ fn check(files: &[File], bans: &[Ban], text_of: fn(&File) -> &str) {
 #[test]
 fn no_path_of_a_developers_machine_is_written_down() {
     let bans = [
-        ban("/work/", "wt", "a path of one machine"),
-        ban("/work/", "shared", "a path of one machine"),
-        ban("/work/", "target", "a path of one machine"),
-        ban("/work/", "main", "a path of one machine"),
+        ban("/wo", "rk/wt", "a path of one machine"),
+        ban("/wo", "rk/shared", "a path of one machine"),
+        ban("/wo", "rk/target", "a path of one machine"),
+        ban("/wo", "rk/main", "a path of one machine"),
     ];
     check(&files(), &bans, whole);
 }
