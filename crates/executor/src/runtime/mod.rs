@@ -1,7 +1,7 @@
 //! What isolates a job. The known runtimes are an enum: adding one makes the compiler name every
 //! place that must know it.
 
-mod qemu;
+mod micro_vms;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,12 +11,12 @@ use microvm::{BootError, GuestClient, GuestError, VmExit};
 
 use crate::config::Config;
 use crate::metrics::Running;
-pub use qemu::Qemu;
+pub use micro_vms::MicroVms;
 
 /// A way to run jobs.
 pub enum Runtime {
-    /// One microVM per job, by QEMU.
-    Qemu(Qemu),
+    /// One microVM per job.
+    MicroVms(MicroVms),
 }
 
 /// What a job's machine is made of.
@@ -80,27 +80,27 @@ impl Runtime {
     /// # Errors
     /// See [`RuntimeError`].
     pub async fn open(config: &Config) -> Result<Self, RuntimeError> {
-        Qemu::open(config).await.map(Self::Qemu)
+        MicroVms::open(config).await.map(Self::MicroVms)
     }
 
     /// Its name, for people.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Qemu(_) => "qemu",
+            Self::MicroVms(_) => "qemu",
         }
     }
 
     /// How guest code is executed, for people.
     pub fn acceleration(&self) -> &'static str {
         match self {
-            Self::Qemu(qemu) => qemu.acceleration().as_str(),
+            Self::MicroVms(vms) => vms.acceleration().as_str(),
         }
     }
 
     /// Time a machine has to become ready.
     pub fn boot_timeout(&self) -> Duration {
         match self {
-            Self::Qemu(qemu) => qemu.boot_timeout(),
+            Self::MicroVms(vms) => vms.boot_timeout(),
         }
     }
 
@@ -110,7 +110,7 @@ impl Runtime {
     /// See [`StartError`].
     pub async fn start(&self, spec: MachineSpec, running: Running) -> Result<Machine, StartError> {
         match self {
-            Self::Qemu(qemu) => qemu.start(spec, running).await,
+            Self::MicroVms(vms) => vms.start(spec, running).await,
         }
     }
 
@@ -120,7 +120,7 @@ impl Runtime {
     /// The state directory cannot be read.
     pub async fn reclaim(&self) -> std::io::Result<()> {
         match self {
-            Self::Qemu(qemu) => qemu.reclaim().await,
+            Self::MicroVms(vms) => vms.reclaim().await,
         }
     }
 }

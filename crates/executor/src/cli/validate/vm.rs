@@ -36,13 +36,13 @@ fn cannot_open(error: &RuntimeError) -> Finding {
 }
 
 fn acceleration(runtime: &Runtime) -> Finding {
-    let Runtime::Qemu(qemu) = runtime;
+    let Runtime::MicroVms(vms) = runtime;
     match runtime.acceleration() {
-        "kvm" => Finding::Ok(format!("KVM: {}", qemu.acceleration_reason())),
+        "kvm" => Finding::Ok(format!("KVM: {}", vms.acceleration_reason())),
         _ => Finding::warning(
             format!(
                 "software emulation, many times slower than KVM: {}",
-                qemu.acceleration_reason()
+                vms.acceleration_reason()
             ),
             "use a machine with virtualization, for example a metal instance or one with nested virtualization",
         ),

@@ -1,4 +1,4 @@
-//! Runtime `qemu`: builds the spec of a job's microVM and starts it.
+//! One microVM per job: builds the spec of a job's microVM and starts it.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use crate::metrics::Running;
 const SCRATCH: &str = "scratch";
 const WORKSPACE: &str = "workspace";
 
-/// Everything that microVMs under QEMU need.
-pub struct Qemu {
+/// Everything that microVMs need.
+pub struct MicroVms {
     kernel: InstalledKernel,
     binary: PathBuf,
     accel: Accel,
@@ -28,7 +28,7 @@ pub struct Qemu {
     boot_timeout: Duration,
 }
 
-impl Qemu {
+impl MicroVms {
     pub(super) async fn open(config: &Config) -> Result<Self, RuntimeError> {
         let state_dir = config.state_dir.clone();
         let kernel_dir = config.qemu.kernel_dir.clone();
