@@ -2,7 +2,7 @@
 
 use protocol::{FailureReason, Phase};
 
-use crate::db::{Store, Tx};
+use crate::db::{Store, Tx, placeholders};
 use crate::error::{Error, Result};
 use crate::logs::{self, LogEntry};
 use crate::queue::{JobState, Lease};
@@ -103,6 +103,9 @@ pub(crate) struct NewItem<'a> {
     pub body: Option<String>,
 }
 
+/// Rows of one statement: SQLite takes 32766 parameters, a transaction should not hold megabytes twice.
+const ROWS: usize = 16;
+
 /// Writes an item under the next reserved number.
 pub(crate) async fn push(
     tx: &mut Tx,
@@ -111,49 +114,62 @@ pub(crate) async fn push(
     item: NewItem<'_>,
     now: i64,
 ) -> Result<()> {
-    let seq = reserved.next;
-    reserved.next += 1;
-    let size = item.data.map(|data| data.len() as i64);
-    sqlx::query(
-        "INSERT INTO job_feed (job_id, seq, attempt, at, kind, entry_id, start, size, data, body) \
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
-    )
-    .bind(job_id)
-    .bind(seq)
-    .bind(reserved.attempt)
-    .bind(now)
-    .bind(item.kind)
-    .bind(item.entry_id)
-    .bind(item.start)
-    .bind(size)
-    .bind(item.data.map(<[u8]>::to_vec))
-    .bind(item.body)
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+    push_all(tx, job_id, reserved, &[item], now).await
 }
 
-/// Writes output of an entry, cut into chunks; `reserved` must have room for each.
-pub(crate) async fn push_output(
+/// Writes items under the next reserved numbers, many with one statement: each costs a round trip while
+/// the job's row is locked.
+pub(crate) async fn push_all(
     tx: &mut Tx,
     job_id: i64,
     reserved: &mut Reserved,
-    (entry_id, mut start): (i64, i64),
-    data: &[u8],
+    items: &[NewItem<'_>],
     now: i64,
 ) -> Result<()> {
-    for chunk in data.chunks(CHUNK) {
-        let item = NewItem {
-            kind: "output",
-            entry_id: Some(entry_id),
-            start: Some(start),
-            data: Some(chunk),
-            body: None,
-        };
-        push(tx, job_id, reserved, item, now).await?;
-        start += chunk.len() as i64;
+    const FIELDS: usize = 10;
+    for items in items.chunks(ROWS) {
+        let rows: Vec<String> = (0..items.len())
+            .map(|row| format!("({})", placeholders(row * FIELDS + 1, FIELDS)))
+            .collect();
+        let sql = format!(
+            "INSERT INTO job_feed \
+               (job_id, seq, attempt, at, kind, entry_id, start, size, data, body) VALUES {}",
+            rows.join(", ")
+        );
+        let mut statement = sqlx::query(sqlx::AssertSqlSafe(sql));
+        for item in items {
+            statement = statement
+                .bind(job_id)
+                .bind(reserved.next)
+                .bind(reserved.attempt)
+                .bind(now)
+                .bind(item.kind)
+                .bind(item.entry_id)
+                .bind(item.start)
+                .bind(item.data.map(|data| data.len() as i64))
+                .bind(item.data.map(<[u8]>::to_vec))
+                .bind(item.body.clone());
+            reserved.next += 1;
+        }
+        statement.execute(&mut **tx).await?;
     }
     Ok(())
+}
+
+/// Output of an entry from byte `start` on, cut into chunks.
+pub(crate) fn output(entry_id: i64, start: i64, data: &[u8]) -> impl Iterator<Item = NewItem<'_>> {
+    data.chunks(CHUNK).enumerate().map(move |(index, chunk)| NewItem {
+        kind: "output",
+        entry_id: Some(entry_id),
+        start: Some(start + (index * CHUNK) as i64),
+        data: Some(chunk),
+        body: None,
+    })
+}
+
+/// The entry was added, ended or changed.
+pub(crate) fn entry_changed(entry_id: i64) -> NewItem<'static> {
+    NewItem { kind: "entry", entry_id: Some(entry_id), ..NewItem::default() }
 }
 
 /// Records the state that the job's row has now. The caller holds the row.

@@ -3,7 +3,7 @@
 use super::{NewLogEntry, write_command};
 use crate::db::{Store, tame};
 use crate::error::{Error, Result};
-use crate::feed::{self, CHUNK, NewItem};
+use crate::feed::{self, CHUNK};
 use crate::queue::Lease;
 use crate::wake::Topic;
 
@@ -64,10 +64,9 @@ impl Store {
         .bind(now)
         .execute(&mut *tx)
         .await?;
-        let item = NewItem { kind: "entry", entry_id: Some(entry_id), ..NewItem::default() };
-        feed::push(&mut tx, lease.job_id, &mut reserved, item, now).await?;
-        let (job_id, place) = (lease.job_id, (entry_id, 0));
-        feed::push_output(&mut tx, job_id, &mut reserved, place, entry.out, now).await?;
+        let mut items = vec![feed::entry_changed(entry_id)];
+        items.extend(feed::output(entry_id, 0, entry.out));
+        feed::push_all(&mut tx, lease.job_id, &mut reserved, &items, now).await?;
         tx.commit().await?;
         self.bump(&[Topic::Job(lease.job_id)]);
         Ok(entry_id)

@@ -2,7 +2,7 @@
 
 use crate::db::Store;
 use crate::error::{Error, Result};
-use crate::feed::{self, CHUNK, NewItem};
+use crate::feed::{self, CHUNK};
 use crate::queue::Lease;
 use crate::wake::Topic;
 
@@ -50,8 +50,6 @@ impl Store {
         if new.is_empty() && !ends {
             return Ok(length);
         }
-        let place = (append.entry_id, stored);
-        feed::push_output(&mut tx, job_id, &mut reserved, place, new, now).await?;
         sqlx::query(
             "UPDATE log_entries SET stored = stored + $4, exit_code = COALESCE($5, exit_code), \
                duration_ms = COALESCE($6, duration_ms) \
@@ -65,11 +63,9 @@ impl Store {
         .bind(append.duration_ms)
         .execute(&mut *tx)
         .await?;
-        if ends {
-            let entry_id = Some(append.entry_id);
-            let item = NewItem { kind: "entry", entry_id, ..NewItem::default() };
-            feed::push(&mut tx, job_id, &mut reserved, item, now).await?;
-        }
+        let mut items: Vec<_> = feed::output(append.entry_id, stored, new).collect();
+        items.extend(ends.then(|| feed::entry_changed(append.entry_id)));
+        feed::push_all(&mut tx, job_id, &mut reserved, &items, now).await?;
         tx.commit().await?;
         self.bump(&[Topic::Job(job_id)]);
         Ok(length + new.len() as u64)

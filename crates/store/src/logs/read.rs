@@ -23,6 +23,28 @@ impl Store {
         rows.into_iter().map(EntryRow::into_entry).collect()
     }
 
+    /// How many entries an attempt has, and how many bytes are stored of all but `without`.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub async fn log_size(
+        &self,
+        job_id: i64,
+        attempt: i64,
+        without: Option<i64>,
+    ) -> Result<(u64, u64)> {
+        let (entries, bytes): (i64, i64) = sqlx::query_as(
+            "SELECT count(*), CAST(COALESCE(SUM(CASE WHEN entry_id = $3 THEN 0 ELSE stored END), 0) \
+               AS BIGINT) FROM log_entries WHERE job_id = $1 AND attempt = $2",
+        )
+        .bind(job_id)
+        .bind(attempt)
+        .bind(without.unwrap_or(0))
+        .fetch_one(self.read())
+        .await?;
+        Ok((u64::try_from(entries).unwrap_or(0), u64::try_from(bytes).unwrap_or(0)))
+    }
+
     /// Output of an entry from byte `from` on, at most `max` bytes. Empty at the end, and for an entry
     /// that does not exist.
     ///

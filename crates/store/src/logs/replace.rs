@@ -45,9 +45,10 @@ impl Store {
             feed::push(&mut tx, job_id, &mut reserved, item, now).await?;
             new_from = 0;
         }
-        let place = (entry_id, new_from as i64);
         let new = entry.out.get(new_from..).unwrap_or_default();
-        feed::push_output(&mut tx, job_id, &mut reserved, place, new, now).await?;
+        let mut items: Vec<_> = feed::output(entry_id, new_from as i64, new).collect();
+        items.push(feed::entry_changed(entry_id));
+        feed::push_all(&mut tx, job_id, &mut reserved, &items, now).await?;
         sqlx::query(
             "UPDATE log_entries SET key = $4, command = $5, start_time = $6, exit_code = $7, \
                duration_ms = $8, stored = $9 WHERE job_id = $1 AND attempt = $2 AND entry_id = $3",
@@ -63,8 +64,6 @@ impl Store {
         .bind(entry.out.len() as i64)
         .execute(&mut *tx)
         .await?;
-        let item = NewItem { kind: "entry", entry_id: Some(entry_id), ..NewItem::default() };
-        feed::push(&mut tx, job_id, &mut reserved, item, now).await?;
         tx.commit().await?;
         self.bump(&[Topic::Job(job_id)]);
         Ok(())

@@ -17,7 +17,7 @@ use super::{QueueName, auth, lease, limit};
 use crate::App;
 
 /// Most entries of one attempt.
-const MAX_ENTRIES: usize = 10_000;
+const MAX_ENTRIES: u64 = 10_000;
 /// Longest log key and start time.
 const MAX_KEY: usize = 1000;
 /// Longest command in all.
@@ -165,16 +165,15 @@ async fn room(
 ) -> Result<(), auth::Refused> {
     let limit = app.config.current().max_log.0;
     // A caller with the shared token names no attempt; its log is bounded entry by entry.
-    let entries = match caller {
+    let (entries, others) = match caller {
         auth::JobCaller::Job(token) => app
             .store
-            .log_entries(lease.job_id, token.attempt)
+            .log_size(lease.job_id, token.attempt, entry)
             .await
-            .map_err(|error| Box::new(store_error("LogEntries", &error)))?,
-        auth::JobCaller::Shared => Vec::new(),
+            .map_err(|error| Box::new(store_error("LogSize", &error)))?,
+        auth::JobCaller::Shared => (0, 0),
     };
-    let others: u64 = entries.iter().filter(|e| Some(e.entry_id) != entry).map(|e| e.stored).sum();
-    if entry.is_none() && entries.len() >= MAX_ENTRIES {
+    if entry.is_none() && entries >= MAX_ENTRIES {
         let message = format!("a job has at most {MAX_ENTRIES} log entries");
         return Err(Box::new(text(StatusCode::PAYLOAD_TOO_LARGE, &message)));
     }
