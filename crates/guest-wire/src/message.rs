@@ -3,6 +3,8 @@
 //! New optional fields may be added within a generation; everything else is a new generation
 //! (`VERSIONING.md`).
 
+use std::net::{Ipv4Addr, Ipv6Addr};
+
 use serde::{Deserialize, Serialize};
 
 use crate::{GENERATION, OLDEST_GENERATION};
@@ -116,9 +118,28 @@ pub struct Prepare {
     pub images: Vec<String>,
     /// Most processes of all steps together; 0 = no limit of its own.
     pub max_processes: u32,
+    /// The network card's settings; `None` = the VM has none.
+    pub network: Option<Network>,
     /// The host's clock now, nanoseconds since 1970. The one in [`Hello`] was sent before the guest
     /// booted; this one sets the clock again.
     pub unix_time_ns: Option<u64>,
+}
+
+/// Addresses of the network card. The IPv4 gateway also answers names.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    /// The guest's own address.
+    pub address_v4: Ipv4Addr,
+    /// Bits of the network in it.
+    pub prefix_v4: u8,
+    /// The default route.
+    pub gateway_v4: Ipv4Addr,
+    /// The guest's own address.
+    pub address_v6: Ipv6Addr,
+    /// Bits of the network in it.
+    pub prefix_v6: u8,
+    /// The default route.
+    pub gateway_v6: Ipv6Addr,
 }
 
 /// See [`Request::Exec`].

@@ -19,6 +19,14 @@ fn surface() -> Value {
             workspace: Some("repo".into()),
             images: vec!["image0".into()],
             max_processes: 5,
+            network: Some(Network {
+                address_v4: [192, 0, 2, 2].into(),
+                prefix_v4: 30,
+                gateway_v4: [192, 0, 2, 1].into(),
+                address_v6: "2001:db8::2".parse().unwrap(),
+                prefix_v6: 126,
+                gateway_v6: "2001:db8::1".parse().unwrap(),
+            }),
             unix_time_ns: Some(12),
         }),
         Request::Exec(Exec {

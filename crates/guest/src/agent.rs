@@ -22,6 +22,7 @@ use crate::failure::{Context, Result, bad_request};
 use crate::files;
 use crate::gateway;
 use crate::images::{self, Assembled};
+use crate::network;
 use crate::pause::pause;
 use crate::power;
 use crate::reaper::Reaper;
@@ -151,7 +152,11 @@ impl Agent {
                 if let Some(now) = prepare.unix_time_ns {
                     set_clock(now);
                 }
-                let assembled = images::assemble(&prepare)?;
+                let mut assembled = images::assemble(&prepare)?;
+                if let Some(card) = &prepare.network {
+                    network::set_up(card)?;
+                    assembled.nameserver = Some(card.gateway_v4.into());
+                }
                 self.assembled
                     .set(assembled)
                     .map_err(|_| bad_request("prepare was asked for already"))?;

@@ -11,6 +11,7 @@ use nix::mount::{MsFlags, mount};
 use crate::cgroup;
 use crate::failure::{Context, Result};
 use crate::modules;
+use crate::network;
 use crate::pause::pause;
 
 /// The channels to the host.
@@ -31,7 +32,7 @@ pub fn bring_up() -> Result<Channels> {
     leave_initramfs()?;
     mount_cgroups()?;
     cgroup::set_up()?;
-    loopback_up().context("bring the loopback interface up")?;
+    network::loopback_up().context("bring the loopback interface up")?;
     // Steps that find no free memory must never choose the agent.
     fs::write("/proc/self/oom_score_adj", "-1000")
         .context("protect the agent from the OOM killer")?;
@@ -78,20 +79,6 @@ fn mount_cgroups() -> Result<()> {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("cgroup2"), "/sys/fs/cgroup", Some("cgroup2"), flags, None::<&str>)
         .context("mount the cgroups")
-}
-
-fn loopback_up() -> io::Result<()> {
-    use std::os::fd::AsRawFd;
-    let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
-    // SAFETY: an all-zero ifreq is a valid value of this plain C struct.
-    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
-    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
-        *to = from.cast_signed();
-    }
-    request.ifr_ifru.ifru_flags = (libc::IFF_UP | libc::IFF_RUNNING) as libc::c_short;
-    // SAFETY: the request is a complete ifreq that outlives the call, which only reads it.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &request) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Opens the virtio-serial port of that name. The device may still be on its way: its driver learns the

@@ -78,6 +78,7 @@ fn run_registered(agent: &Agent, exec: &Exec, running: &Running) -> Result<ExecR
         cwd: exec.cwd.clone(),
         user: exec.user.clone(),
         hostname: exec.hostname.clone(),
+        nameserver: assembled.nameserver,
     };
     let started = Instant::now();
     let mut child = start(agent, running, &plan)?;

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,6 +26,8 @@ const DEVICE_PATIENCE: Duration = Duration::from_secs(20);
 /// What prepare made.
 pub struct Assembled {
     images: HashSet<String>,
+    /// Answers the names that steps look up.
+    pub nameserver: Option<IpAddr>,
 }
 
 /// Blocks and inodes of the scratch disk.
@@ -52,7 +55,7 @@ pub fn assemble(prepare: &Prepare) -> Result<Assembled> {
     if prepare.max_processes > 0 {
         cgroup::limit_processes(prepare.max_processes)?;
     }
-    Ok(Assembled { images })
+    Ok(Assembled { images, nameserver: None })
 }
 
 // The disk lives no longer than the VM: no journal is worth its time. Zeroed inode tables come with it.

@@ -18,6 +18,7 @@ mod files;
 mod gateway;
 mod images;
 mod modules;
+mod network;
 mod pause;
 mod power;
 mod reaper;

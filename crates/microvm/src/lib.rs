@@ -32,5 +32,5 @@ pub use guest_client::{
     OutputChunk, Stdio,
 };
 pub use run_dirs::{Reclaimed, RunDirs};
-pub use spec::{Accel, DISKS_MAX, Disk, HostLimits, SERIAL_MAX, SpecError, VmSpec, Vmm};
+pub use spec::{Accel, DISKS_MAX, Disk, HostLimits, Nic, SERIAL_MAX, SpecError, VmSpec, Vmm};
 pub use vm::{BootError, BootTimings, ExitReason, Vm, VmExit};

@@ -6,6 +6,7 @@ use std::path::Path;
 use guest_wire::{BULK_PORT, CONTROL_PORT};
 use serde_json::json;
 
+use crate::net::{GUEST_MAC, TAP};
 use crate::spec::{Accel, Disk, VmSpec};
 
 /// Sockets in the run directory, which is QEMU's working directory: their paths may be of any length.
@@ -30,6 +31,9 @@ pub fn arguments(spec: &VmSpec, accel: Accel, tsc: Option<TscKhz>) -> Vec<OsStri
     channels(&mut out);
     for (index, disk) in spec.disks.iter().enumerate() {
         block_device(index, disk, &mut out);
+    }
+    if spec.nic.is_some() {
+        network_card(&mut out);
     }
     out.0
 }
@@ -125,6 +129,12 @@ fn block_device(index: usize, disk: &Disk, out: &mut Arguments) {
     out.pair("-device", device.to_string());
 }
 
+/// The TAP is there already, with our rules; QEMU runs in its namespace and makes nothing.
+fn network_card(out: &mut Arguments) {
+    out.pair("-netdev", format!("tap,id=net,ifname={TAP},script=no,downscript=no"));
+    out.pair("-device", format!("virtio-net-device,netdev=net,mac={GUEST_MAC}"));
+}
+
 #[derive(Default)]
 struct Arguments(Vec<OsString>);
 
@@ -148,7 +158,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::spec::{HostLimits, Vmm};
+    use crate::spec::{HostLimits, Nic, Vmm};
 
     fn spec(accel: Accel) -> VmSpec {
         VmSpec {
@@ -162,6 +172,7 @@ mod tests {
                 Disk { path: "/images/a,b\"c".into(), read_only: true, serial: "image0".into() },
             ],
             run_dir: "/run/vm".into(),
+            nic: Some(Nic { namespace: "ns".into() }),
             vmm: Vmm::Qemu { binary: "qemu-system-x86_64".into(), accel },
             host_limits: HostLimits::default(),
             kernel_args: vec!["extra=1".into()],

@@ -57,6 +57,17 @@ impl RunDirs {
         }
     }
 
+    /// Names this executor among all that ever used the state directory.
+    pub fn owner(&self) -> &str {
+        self.dir.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    /// Whether the executor of that name, see [`Self::owner`], lives.
+    pub fn is_alive(state_dir: &Path, owner: &str) -> bool {
+        let lock = File::open(state_dir.join(VMS).join(owner).join(LOCK));
+        lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
+    }
+
     /// The run directory for a VM of that name, not yet made.
     pub fn path(&self, vm: &str) -> PathBuf {
         self.dir.join(vm)
@@ -195,6 +206,8 @@ mod tests {
         fs::create_dir(&ours).unwrap();
         fs::write(theirs.join("disk"), "x").unwrap();
         let (mut orphan, mut child) = (sleeper(&theirs), sleeper(&ours));
+        assert!(RunDirs::is_alive(state.path(), dead.owner()));
+        let name = dead.owner().to_owned();
         drop(dead);
 
         // Other tests fork: until they exec, their children hold the lock, too.
@@ -205,6 +218,8 @@ mod tests {
         }
 
         assert_eq!(reclaimed, Reclaimed { processes: 1, run_dirs: 1 });
+        assert!(!RunDirs::is_alive(state.path(), &name));
+        assert!(RunDirs::is_alive(state.path(), living.owner()));
         assert!(!orphan.wait().unwrap().success());
         assert!(!theirs.exists() && ours.exists());
         assert!(child.try_wait().unwrap().is_none(), "the living executor's VM runs on");

@@ -26,6 +26,8 @@ pub struct VmSpec {
     /// Everything that this VM leaves on the host is in here. Made by boot with mode 0700 if missing,
     /// removed by [`crate::Vm::destroy`]. See [`crate::RunDirs`].
     pub run_dir: PathBuf,
+    /// Its network; `None` = no network card at all.
+    pub nic: Option<Nic>,
     /// The program that runs it.
     pub vmm: Vmm,
     /// Limits of the VMM process on the host. QEMU is started without: it has what its arguments give it.
@@ -45,6 +47,13 @@ pub struct Disk {
     pub read_only: bool,
     /// How the guest finds it: 1 to [`SERIAL_MAX`] bytes of letters, digits, `-`, `_`.
     pub serial: String,
+}
+
+/// The network card of a microVM: the other end of the TAP in a [`crate::net::Network`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nic {
+    /// Network namespace that holds the TAP; the VMM runs in it.
+    pub namespace: String,
 }
 
 /// The program that runs a microVM.
@@ -110,6 +119,7 @@ impl VmSpec {
             initramfs: kernel.initramfs.clone(),
             disks: Vec::new(),
             run_dir: PathBuf::new(),
+            nic: None,
             vmm,
             host_limits: HostLimits::default(),
             kernel_args: Vec::new(),
@@ -145,6 +155,9 @@ impl VmSpec {
             if self.disks[..index].iter().any(|other| other.serial == disk.serial) {
                 return wrong("disks", "serials must differ");
             }
+        }
+        if self.nic.as_ref().is_some_and(|nic| !is_plain(&nic.namespace, 255)) {
+            return wrong("nic", "the namespace must be 1 to 255 letters, digits, `-` or `_`");
         }
         let plain_arg = |arg: &String| arg.bytes().all(|byte| byte.is_ascii_graphic());
         if !self.kernel_args.iter().all(plain_arg) {

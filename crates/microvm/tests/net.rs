@@ -228,7 +228,8 @@ async fn public_tcp_is_open_and_everything_else_is_refused_quickly_and_counted()
     let _world = WORLD.lock().await;
     let _internet = internet("11");
     let opened = NetworkRule::parse(&format!("{PRIVATE}:5000")).unwrap();
-    let network = network("11", EgressPolicy { networks: vec![opened], domains: None }).await;
+    let network =
+        network("11", EgressPolicy { networks: vec![opened], ..EgressPolicy::default() }).await;
     let vm = guest("11", &network);
 
     let answer = vm.talk(PUBLIC, 80, http("x")).unwrap();
@@ -284,7 +285,7 @@ async fn an_allow_list_is_about_names_and_tricks_do_not_help() {
     let _internet = internet("12");
     let rule = |text| DomainRule::parse(text).unwrap();
     let domains = vec![rule("*.good.example"), rule("git.example:5000"), rule("inside.example")];
-    let policy = EgressPolicy { networks: Vec::new(), domains: Some(domains) };
+    let policy = EgressPolicy { domains: Some(domains), ..EgressPolicy::default() };
     let network = network("12", policy).await;
     let vm = guest("12", &network);
 
@@ -353,6 +354,7 @@ async fn floods_spoofing_and_a_flush_open_nothing() {
     let name = network.namespace().to_owned();
     drop(network);
     assert!(vm.talk(PUBLIC, 80, http("x")).is_err(), "the way out dies with its owner");
-    assert_eq!(reclaim(&name).await.unwrap(), std::slice::from_ref(&name));
-    assert!(reclaim(&name).await.unwrap().is_empty());
+    assert_eq!(reclaim(&name, |_| true).await.unwrap(), [] as [String; 0], "it has an owner");
+    assert_eq!(reclaim(&name, |_| false).await.unwrap(), std::slice::from_ref(&name));
+    assert!(reclaim(&name, |_| false).await.unwrap().is_empty());
 }

@@ -14,7 +14,7 @@ mod root;
 use std::ffi::CString;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::net::Shutdown;
+use std::net::{IpAddr, Shutdown};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -52,6 +52,8 @@ pub struct Plan {
     pub user: String,
     /// Host name.
     pub hostname: String,
+    /// Answers names; `None` = no network.
+    pub nameserver: Option<IpAddr>,
 }
 
 /// What is said back on standard input's socket, one line of JSON each; the first counts.
@@ -271,6 +273,7 @@ mod tests {
             cwd: String::new(),
             user: String::new(),
             hostname: "job".into(),
+            nameserver: None,
         };
         let who = users::resolve("", "", "").unwrap();
         let env = environment(&plan, &who);

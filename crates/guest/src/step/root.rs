@@ -179,17 +179,19 @@ fn make_devices(dev: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Name resolution: the step itself and the gateway; nothing else answers.
+/// Name resolution: the step itself and the gateway; with a network, one resolver for everything else.
 fn write_etc(root: &Path, plan: &Plan) -> Result<()> {
     let hosts = format!(
         "127.0.0.1 localhost\n::1 localhost ip6-localhost\n{} {GATEWAY_HOST}\n127.0.1.1 {}\n",
         gateway::ADDRESS,
         plan.hostname
     );
+    let resolv_conf =
+        plan.nameserver.map(|server| format!("nameserver {server}\n")).unwrap_or_default();
     let table = [
         ("hosts", hosts),
         ("hostname", format!("{}\n", plan.hostname)),
-        ("resolv.conf", String::new()),
+        ("resolv.conf", resolv_conf),
     ];
     let etc = mount_point(root, "etc")?;
     for (name, content) in table {

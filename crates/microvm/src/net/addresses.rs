@@ -4,6 +4,8 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
+use guest_wire::message::Network;
+
 /// The guest's only address.
 pub const GUEST_V4: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 2);
 /// The guest's gateway and resolver: our end of the link.
@@ -20,3 +22,15 @@ pub const PREFIX_V6: u8 = 126;
 pub const GUEST_MAC: &str = "02:00:00:00:00:02";
 /// Our end's hardware address.
 pub const GATEWAY_MAC: &str = "02:00:00:00:00:01";
+
+/// How the guest sets its card up.
+pub fn guest_card() -> Network {
+    Network {
+        address_v4: GUEST_V4,
+        prefix_v4: PREFIX_V4,
+        gateway_v4: GATEWAY_V4,
+        address_v6: GUEST_V6,
+        prefix_v6: PREFIX_V6,
+        gateway_v6: GATEWAY_V6,
+    }
+}

@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout};
 
 use super::policy::{Blocked, EgressPolicy};
 use super::ranges;
-use super::{Counts, Domain, Upstream};
+use super::{Counts, Domain, Upstream, is_local};
 
 /// Look-ups and different names that a job may ask for in each minute.
 const QUERIES_PER_MINUTE: usize = 1200;
@@ -103,7 +103,7 @@ impl Resolver {
         let Ok(answer) = self.forward(question).await else { return Ok(ResponseCode::ServFail) };
         for record in answer.answers {
             match address(&record.data) {
-                Some(ip) if !self.policy.answers(ip) => {
+                Some(ip) if !self.policy.answers(&name, ip, is_local) => {
                     self.counts.blocked(ranges::refused(ip).map_or(Blocked::Host, Blocked::Range));
                 }
                 Some(ip) => {
@@ -173,7 +173,7 @@ impl Resolver {
             let answer = self.forward(&Query::query(fqdn.clone(), record_type)).await?;
             addresses.extend(answer.answers.iter().filter_map(|record| address(&record.data)));
         }
-        addresses.retain(|ip| self.policy.answers(*ip));
+        addresses.retain(|ip| self.policy.answers(name, *ip, is_local));
         Ok(addresses)
     }
 }

@@ -33,6 +33,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 pub use addresses::{
     GATEWAY_MAC, GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6, PREFIX_V4, PREFIX_V6,
+    guest_card,
 };
 pub use domain::{Domain, DomainError, DomainPattern};
 pub use netns::TAP;
@@ -195,28 +196,31 @@ impl Network {
         usage
     }
 
-    /// Ends every connection and removes the namespace.
+    /// Removes the namespace. Connections end when the network is dropped.
     ///
     /// # Errors
     /// `ip` failed; [`reclaim`] will try again.
-    pub async fn remove(self) -> Result<(), NetworkError> {
+    pub async fn remove(&self) -> Result<(), NetworkError> {
         self.namespace.remove().await
     }
 }
 
-/// Removes every namespace whose name begins with `prefix`: what a dead executor of that prefix left.
-/// Returns the names. The caller makes sure that nobody alive owns them.
+/// Removes the namespaces whose names begin with `prefix` and that nobody owns, which `owned` tells of each:
+/// what dead executors left. Returns the names.
 ///
 /// # Errors
 /// `ip` failed for one of them; the others are removed all the same.
-pub async fn reclaim(prefix: &str) -> Result<Vec<String>, NetworkError> {
+pub async fn reclaim(
+    prefix: &str,
+    owned: impl Fn(&str) -> bool,
+) -> Result<Vec<String>, NetworkError> {
     let names = netns::with_prefix(prefix).map_err(|error| NetworkError::Command {
         command: "list network namespaces".to_owned(),
         problem: error.to_string(),
     })?;
     let mut failed = None;
     let mut removed = Vec::new();
-    for name in names {
+    for name in names.into_iter().filter(|name| !owned(name)) {
         match netns::existing(name.clone()).remove().await {
             Ok(()) => removed.push(name),
             Err(error) => failed = Some(error),

@@ -17,6 +17,9 @@ const DNS_PORTS: [u16; 2] = [53, 853];
 pub struct EgressPolicy {
     /// Networks that are reachable although they are private, or although there is an allow-list.
     pub networks: Vec<NetworkRule>,
+    /// Names that may lead to private addresses and to this machine, whatever else is refused or allowed:
+    /// the operator's own servers, such as a registry mirror.
+    pub trusted: Vec<DomainRule>,
     /// `None`: every public address. `Some`: these domains and nothing else.
     pub domains: Option<Vec<DomainRule>>,
 }
@@ -98,11 +101,11 @@ impl EgressPolicy {
         if self.opened(to) {
             return Decision::Connect;
         }
-        if let Some(range) = ranges::refused(ip) {
-            return Decision::Refuse(Blocked::Range(range));
-        }
-        if local(ip) {
-            return Decision::Refuse(Blocked::Host);
+        let inside = ranges::refused(ip).map(Blocked::Range);
+        if let Some(inside) = inside.or_else(|| local(ip).then_some(Blocked::Host)) {
+            // Its name decides, and the connection goes where *we* resolve that name to.
+            let trusted = self.trusted.iter().any(|rule| rule.port_matches(to.port()));
+            return if trusted { Decision::NeedsName } else { Decision::Refuse(inside) };
         }
         if DNS_PORTS.contains(&to.port()) {
             return Decision::Refuse(Blocked::ForeignDns);
@@ -126,25 +129,24 @@ impl EgressPolicy {
 
     /// Whether a connection to `port` may be made to `name`.
     pub fn names(&self, name: &Domain, port: u16) -> bool {
-        match &self.domains {
-            None => true,
-            Some(rules) => {
-                rules.iter().any(|rule| rule.port_matches(port) && rule.pattern.matches(name))
-            }
-        }
+        let Some(rules) = &self.domains else { return true };
+        let mut rules = rules.iter().chain(&self.trusted);
+        rules.any(|rule| rule.port_matches(port) && rule.pattern.matches(name))
     }
 
     /// Whether `name` may be looked up at all: under an allow-list other names would be a way out.
     pub fn resolves(&self, name: &Domain) -> bool {
-        match &self.domains {
-            None => true,
-            Some(rules) => rules.iter().any(|rule| rule.pattern.matches(name)),
-        }
+        let Some(rules) = &self.domains else { return true };
+        rules.iter().chain(&self.trusted).any(|rule| rule.pattern.matches(name))
     }
 
-    /// Whether an address may stand in an answer: a public name must not lead inside (DNS rebinding).
-    pub fn answers(&self, ip: IpAddr) -> bool {
-        ranges::refused(ip).is_none() || self.networks.iter().any(|rule| rule.network.contains(&ip))
+    /// Whether `name` may lead to an address: a public name must not lead inside (DNS rebinding), nor to
+    /// this machine, which `local` tells.
+    pub fn answers(&self, name: &Domain, ip: IpAddr, local: impl Fn(IpAddr) -> bool) -> bool {
+        let outside = || ranges::refused(ip).is_none() && !local(ip);
+        self.networks.iter().any(|rule| rule.network.contains(&ip))
+            || self.trusted.iter().any(|rule| rule.pattern.matches(name))
+            || outside()
     }
 }
 
@@ -217,6 +219,7 @@ mod tests {
     fn policy(networks: &[&str], domains: Option<&[&str]>) -> EgressPolicy {
         EgressPolicy {
             networks: networks.iter().map(|rule| NetworkRule::parse(rule).unwrap()).collect(),
+            trusted: Vec::new(),
             domains: domains
                 .map(|rules| rules.iter().map(|rule| DomainRule::parse(rule).unwrap()).collect()),
         }
@@ -246,8 +249,26 @@ mod tests {
         assert_ne!(decide(&mirror, "10.0.0.5:22"), Decision::Connect);
         assert_ne!(decide(&mirror, "10.0.0.6:5000"), Decision::Connect);
         assert_eq!(decide(&mirror, "192.168.7.9:1"), Decision::Connect);
-        assert!(mirror.answers("192.168.7.9".parse().unwrap()));
-        assert!(!mirror.answers("192.168.8.9".parse().unwrap()));
+        let name = Domain::parse("mirror.lan").unwrap();
+        let answers = |policy: &EgressPolicy, ip: &str| {
+            policy.answers(&name, ip.parse().unwrap(), |ip| ip.to_string() == "8.8.4.4")
+        };
+        assert!(answers(&mirror, "192.168.7.9"));
+        assert!(!answers(&mirror, "192.168.8.9"));
+        assert!(!answers(&mirror, "8.8.4.4"), "a name must not lead to this machine");
+    }
+
+    #[test]
+    fn a_trusted_name_leads_inside_and_no_other() {
+        let mut trusting = policy(&[], None);
+        trusting.trusted.push(DomainRule::parse("mirror.lan:5000").unwrap());
+        assert_eq!(decide(&trusting, "10.0.0.5:5000"), Decision::NeedsName);
+        assert_ne!(decide(&trusting, "10.0.0.5:22"), Decision::NeedsName);
+        let inside: IpAddr = "10.0.0.5".parse().unwrap();
+        let answers =
+            |name: &str| trusting.answers(&Domain::parse(name).unwrap(), inside, |_| false);
+        assert!(answers("mirror.lan"));
+        assert!(!answers("evil.example"));
     }
 
     #[test]

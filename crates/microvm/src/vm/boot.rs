@@ -98,7 +98,16 @@ async fn give_up(outcome: Outcome, mut machine: Machine, begin: Instant) -> Boot
 fn spawn(spec: &VmSpec, run_dir: RunDir) -> Result<Machine, BootError> {
     let Vmm::Qemu { binary, accel } = &spec.vmm;
     let tsc = (*accel == Accel::Tcg).then(tsc::frequency);
-    let mut child = Command::new(binary)
+    let mut command = match &spec.nic {
+        // In the namespace of its TAP, which has no other way out.
+        Some(nic) => {
+            let mut command = Command::new("ip");
+            command.args(["netns", "exec", &nic.namespace]).arg(binary);
+            command
+        }
+        None => Command::new(binary),
+    };
+    let mut child = command
         .args(qemu::arguments(spec, *accel, tsc))
         .current_dir(&run_dir.path)
         .env_clear()
