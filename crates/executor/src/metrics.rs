@@ -52,6 +52,7 @@ pub struct Metrics {
     calls: Family<OperationLabel, Counter>,
     call_errors: Family<OperationLabel, Counter>,
     output_bytes: Counter<u64, AtomicU64>,
+    network_rules_restored: Counter,
 }
 
 impl Default for Metrics {
@@ -69,6 +70,7 @@ impl Default for Metrics {
             calls: Family::default(),
             call_errors: Family::default(),
             output_bytes: Counter::default(),
+            network_rules_restored: Counter::default(),
         };
         registry.register("src_executor_processor", "Jobs that were run", metrics.jobs.clone());
         registry.register(
@@ -114,6 +116,11 @@ impl Default for Metrics {
             "Log output of jobs",
             metrics.output_bytes.clone(),
         );
+        registry.register(
+            "executor_network_rules_restored",
+            "Rules of jobs' networks that somebody removed and that were put back",
+            metrics.network_rules_restored.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -138,6 +145,11 @@ impl Metrics {
     pub fn vm_running(&self) -> Running {
         self.vms.inc();
         Running(self.vms.clone())
+    }
+
+    /// Counts rules of networks that had to be put back.
+    pub fn network_rules_restored(&self) -> Counter {
+        self.network_rules_restored.clone()
     }
 
     /// A job ended; `reason` is `completed` or the wire name of a failure.

@@ -159,6 +159,8 @@ pub enum FailureReason {
     OutputLimit,
     /// More processes than allowed, or another guest limit.
     ResourceLimit,
+    /// The job needs the network, and its executor cannot give it one.
+    NetworkUnavailable,
     /// The job document cannot be run (unknown field value, bad path, too large).
     InvalidJob,
     /// No heartbeat too many times.
@@ -184,6 +186,7 @@ impl FailureReason {
             Self::GuestCrashed => "guest_crashed",
             Self::OutputLimit => "output_limit",
             Self::ResourceLimit => "resource_limit",
+            Self::NetworkUnavailable => "network_unavailable",
             Self::InvalidJob => "invalid_job",
             Self::ExecutorLost => "executor_lost",
             Self::ExecutorError => "executor_error",
@@ -212,6 +215,8 @@ pub struct Usage {
     pub network_in_bytes: u64,
     /// Bytes sent to the network.
     pub network_out_bytes: u64,
+    /// Connections, look-ups and packets of the job that were refused.
+    pub network_blocked: u64,
 }
 
 /// Ours, on the heartbeat: state of the agent that the stock protocol has no field for.
@@ -257,6 +262,13 @@ pub struct JobExtensions {
     /// `none` or `egress`; empty = the executor's default for the queue.
     #[serde(deserialize_with = "or_default")]
     pub network: String,
+    /// `egress` is the queue's default, not the job's wish: it runs without where there is none.
+    pub network_optional: bool,
+    /// Networks opened although they are private: `10.1.2.0/24`, `10.1.2.3:5000`, `[fd00::1]:443`.
+    #[serde(deserialize_with = "or_default")]
+    pub network_addresses: Vec<String>,
+    /// Where given, these domains and nothing else: `example.com`, `*.example.com`, `example.com:22`.
+    pub network_domains: Option<Vec<String>>,
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 mod acceleration;
 pub mod go_syntax;
 mod help;
+mod network;
 mod reader;
 mod secret;
 mod source;
@@ -16,6 +17,7 @@ use url::Url;
 
 pub use acceleration::Acceleration;
 pub use help::{environment_help, environment_markdown};
+pub use network::NetworkConfig;
 use reader::Reader;
 pub use secret::Secret;
 pub use source::{ProcessEnvironment, Source};
@@ -55,6 +57,8 @@ pub struct Config {
     pub docker_auth: DockerAuthConfig,
     /// Mirrors of Docker Hub.
     pub registry_mirrors: Vec<String>,
+    /// What jobs may reach.
+    pub network: NetworkConfig,
     /// Image for `src` steps.
     pub src_cli_image: Option<String>,
     /// Settings that are set and have no effect, with the reason; logged at start.
@@ -96,6 +100,9 @@ pub struct QemuConfig {
     /// Time to a ready guest.
     pub boot_timeout: Duration,
 }
+
+/// The queues there are.
+const QUEUES: [&str; 3] = ["batches", "codeintel", "jobs"];
 
 /// The queues an executor serves; decides which form of the protocol it speaks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -142,6 +149,7 @@ impl Config {
         let heartbeat_interval = heartbeat_interval(&mut reader);
         let total_jobs = reader.integer(&vars::NUM_TOTAL_JOBS);
         let max_active_time = reader.duration(&vars::MAX_ACTIVE_TIME);
+        let mirrors = list(&reader.text(&vars::DOCKER_REGISTRY_MIRROR_URL));
         let config = Self {
             frontend_url,
             frontend_password,
@@ -158,7 +166,8 @@ impl Config {
             repository_cache_bytes: reader.size(&vars::REPOSITORY_CACHE_SIZE),
             cleanup_interval: reader.duration(&vars::CLEANUP_TASK_INTERVAL),
             docker_auth: docker_auth(&mut reader),
-            registry_mirrors: list(&reader.text(&vars::DOCKER_REGISTRY_MIRROR_URL)),
+            network: NetworkConfig::read(&mut reader, &mirrors),
+            registry_mirrors: mirrors,
             src_cli_image: Some(reader.text(&vars::SRC_CLI_IMAGE))
                 .filter(|image| !image.is_empty()),
             warnings: warnings(&reader),
@@ -219,7 +228,7 @@ fn queues(reader: &mut Reader) -> Queues {
         Queues::Many(names) => names.as_slice(),
     };
     for name in names.iter().filter(|name| !name.is_empty()) {
-        if !matches!(name.as_str(), "batches" | "codeintel" | "jobs") {
+        if !QUEUES.contains(&name.as_str()) {
             reader.mistake(format!("unknown queue {name:?}, expected batches, codeintel or jobs"));
         }
     }

@@ -77,6 +77,14 @@ vars! {
         "Registry credentials as JSON, {\"auths\":{\"<registry>\":{\"auth\":\"<base64 of user:password>\"}}}. A job that brings its own uses those.";
     DOCKER_REGISTRY_MIRROR_URL = "EXECUTOR_DOCKER_REGISTRY_MIRROR_URL", "",
         "Mirrors of Docker Hub, separated by commas, asked before it.";
+    NETWORK = "EXECUTOR_NETWORK", "auto",
+        "auto gives a job the network that it or its queue asks for, filtered, which needs root, iproute2 and nftables; none gives no job a network.";
+    NETWORK_ALLOW_ADDRESSES = "EXECUTOR_NETWORK_ALLOW_ADDRESSES", "",
+        "Networks that jobs may reach although they are private, separated by commas: 10.1.2.0/24, 10.1.2.3:5000, [fd00::1]:443; codeintel=10.1.2.0/24 for jobs of one queue.";
+    NETWORK_ALLOW_DOMAINS = "EXECUTOR_NETWORK_ALLOW_DOMAINS", "",
+        "With it jobs reach these domains and nothing else: example.com, *.example.com, git.example.com:22; jobs=example.com for jobs of one queue. It takes the place of the list of the site configuration.";
+    NETWORK_DNS = "EXECUTOR_NETWORK_DNS", "",
+        "DNS servers that answer for jobs, separated by commas; empty = those of /etc/resolv.conf.";
     SRC_CLI_IMAGE = "EXECUTOR_SRC_CLI_IMAGE", "",
         "Image with the src program, in which `src` steps of stock instances run; without it such jobs are refused.";
     LOG_LEVEL = "SRC_LOG_LEVEL", "info",
@@ -99,8 +107,8 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "microVMs start from the kernel of `executor install vm-image`",
     ),
     ("EXECUTOR_FIRECRACKER_SANDBOX_IMAGE", "no container wraps the microVM"),
-    ("EXECUTOR_FIRECRACKER_BANDWIDTH_INGRESS", "jobs have no network"),
-    ("EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "jobs have no network"),
+    ("EXECUTOR_FIRECRACKER_BANDWIDTH_INGRESS", "bandwidth is not limited"),
+    ("EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "bandwidth is not limited"),
     ("EXECUTOR_VM_STARTUP_SCRIPT_PATH", "the microVM has no system of its own to prepare"),
     ("EXECUTOR_KEEP_WORKSPACES", "the disk of a job lives and dies with its microVM"),
     ("EXECUTOR_DOCKER_HOST_MOUNT_PATH", "no container engine is used"),

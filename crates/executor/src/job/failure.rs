@@ -47,6 +47,7 @@ impl Failure {
             | FailureReason::GuestCrashed
             | FailureReason::OutputLimit
             | FailureReason::ResourceLimit
+            | FailureReason::NetworkUnavailable
             | FailureReason::ExecutorLost
             | FailureReason::ExecutorError => MarkKind::Errored,
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use microvm::guest_client::FailureKind;
 use microvm::images::Image;
+use microvm::net::EgressPolicy;
 use microvm::{ExitReason, GuestError, VmExit};
 use protocol::{FailureReason, Job, Phase};
 use tokio::sync::OnceCell;
@@ -19,7 +20,7 @@ use super::{collect, files, images, steps};
 use crate::client::JobClient;
 use crate::gateway::Gateway;
 use crate::git::Workspace;
-use crate::logs::JobLog;
+use crate::logs::{JobLog, LogWriter};
 use crate::metrics::Metrics;
 use crate::runtime::{Machine, MachineSpec, StartError};
 
@@ -88,6 +89,15 @@ impl Pipeline<'_> {
         workspace: Option<&Workspace>,
     ) -> Result<&Machine, Failure> {
         let resources = &self.plan.resources;
+        let mut entry = self.log.entry("setup.vm.start", None)?;
+        let network = match self.network(&mut entry) {
+            Ok(network) => network,
+            Err(failure) => {
+                entry.note(&failure.message)?;
+                entry.close(1);
+                return Err(failure);
+            }
+        };
         let spec = MachineSpec {
             name: self.machine_name.to_owned(),
             vcpus: resources.vcpus,
@@ -96,17 +106,18 @@ impl Pipeline<'_> {
             max_processes: resources.max_processes,
             images: images.iter().map(|image| image.squashfs.clone()).collect(),
             workspace: workspace.map(|workspace| workspace.squashfs.clone()),
+            network,
         };
-        let mut entry = self.log.entry("setup.vm.start", None)?;
         entry.note(&format!(
-            "{} ({}), {} vCPUs, {} MiB of memory, {} MiB of disk",
+            "{} ({}), {} vCPUs, {} MiB of memory, {} MiB of disk, {}",
             self.tools.runtime.name(),
             self.tools.runtime.acceleration(),
             spec.vcpus,
             spec.memory_mib,
-            spec.disk_mib
+            spec.disk_mib,
+            if spec.network.is_some() { "with a network" } else { "no network" }
         ))?;
-        match self.tools.runtime.start(spec, self.metrics.vm_running()).await {
+        match self.tools.runtime.start(spec, self.metrics).await {
             Ok(machine) => {
                 entry.note(&machine.boot_report())?;
                 entry.close(0);
@@ -116,6 +127,22 @@ impl Pipeline<'_> {
                 entry.note(&error.to_string())?;
                 entry.close(1);
                 Err(start_failure(&error))
+            }
+        }
+    }
+
+    /// The network of the machine, unless there can be none here.
+    fn network(&self, entry: &mut LogWriter) -> Result<Option<EgressPolicy>, Failure> {
+        let Some(egress) = &self.plan.network else { return Ok(None) };
+        match self.tools.runtime.network_problem() {
+            None => Ok(Some(egress.policy.clone())),
+            Some(problem) if egress.required => Err(Failure::new(
+                FailureReason::NetworkUnavailable,
+                format!("the job needs the network, this executor gives none: {problem}"),
+            )),
+            Some(problem) => {
+                entry.note(&format!("this executor gives no network: {problem}"))?;
+                Ok(None)
             }
         }
     }
@@ -198,7 +225,7 @@ pub(super) fn guest_failure(error: &GuestError) -> Failure {
 
 fn start_failure(error: &StartError) -> Failure {
     match error {
-        StartError::Host(_) => Failure::executor(error),
+        StartError::Host(_) | StartError::Network(_) => Failure::executor(error),
         StartError::Boot(_) | StartError::Prepare(_) => {
             let message = format!("failed to start the microVM: {error}");
             Failure::new(FailureReason::VmBootFailed, message)

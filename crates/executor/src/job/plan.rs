@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use microvm::net::EgressPolicy;
 use protocol::ext::JobExtensions;
 use protocol::{FailureReason, Job};
 
@@ -25,8 +26,19 @@ pub struct Plan {
     pub steps: Vec<Step>,
     /// Sizes and limits.
     pub resources: Resources,
+    /// Its network; `None` = it has none.
+    pub network: Option<Egress>,
     /// Globs of artifacts.
     pub artifacts: Vec<String>,
+}
+
+/// A network for a job.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    /// What it may reach.
+    pub policy: EgressPolicy,
+    /// The job asked for it, and fails without.
+    pub required: bool,
 }
 
 /// One step.
@@ -100,6 +112,26 @@ impl Resources {
     }
 }
 
+impl Egress {
+    /// What the job or its queue asks for. Instances that say nothing about it, such as stock ones, have
+    /// jobs of the two queues that always had a network.
+    fn of_job(queue: &str, job: &Job, config: &Config) -> Result<Option<Self>, Failure> {
+        let silent = JobExtensions::default();
+        let ask = job.extensions.as_ref().unwrap_or(&silent);
+        let required = match ask.network.as_str() {
+            "none" => return Ok(None),
+            "egress" => !ask.network_optional,
+            "" if queue == "jobs" => return Ok(None),
+            "" => false,
+            other => return Err(invalid(format!("network {other:?} must be none or egress"))),
+        };
+        let domains = ask.network_domains.as_deref();
+        let policy = config.network.policy(queue, &ask.network_addresses, domains);
+        let policy = policy.map_err(|error| invalid(error.to_string()))?;
+        Ok(Some(Self { policy, required }))
+    }
+}
+
 fn invalid(message: impl Into<String>) -> Failure {
     Failure::new(FailureReason::InvalidJob, message)
 }
@@ -109,9 +141,10 @@ impl Plan {
     ///
     /// # Errors
     /// `invalid_job` with the field that is wrong.
-    pub fn of_job(job: &Job, config: &Config) -> Result<Self, Failure> {
+    pub fn of_job(queue: &str, job: &Job, config: &Config) -> Result<Self, Failure> {
         let checkout = CheckoutRequest::of_job(job).map_err(|error| invalid(error.to_string()))?;
         let resources = Resources::of_job(job.extensions.as_ref(), &config.limits)?;
+        let network = Egress::of_job(queue, job, config)?;
         for path in job.files.keys() {
             check_path("files", path)?;
         }
@@ -150,7 +183,7 @@ impl Plan {
         }
         let artifacts =
             job.extensions.as_ref().map(|ext| ext.artifacts.clone()).unwrap_or_default();
-        Ok(Self { checkout, images: images.list, steps, resources, artifacts })
+        Ok(Self { checkout, images: images.list, steps, resources, network, artifacts })
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use microvm::images::ImageStore;
+use microvm::net::NetworkUsage;
 use protocol::{FailureReason, Job, MarkRequest, Phase, Usage};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -76,7 +77,7 @@ impl JobRunner {
         let phases = Phases::new(&client, extensions.phases, started, &self.metrics);
         let folder = Folder { path: self.tools.jobs_dir.join(folder_name(&queue, job.id)) };
         let mode = if extensions.append_logs { SendMode::Append } else { SendMode::Whole };
-        let planned = Plan::of_job(&job, &self.tools.config);
+        let planned = Plan::of_job(&queue, &job, &self.tools.config);
         let limit = planned.as_ref().map_or(1 << 20, |plan| plan.resources.max_output_bytes);
         let log = JobLog::start(&folder.path, client.clone(), mode, self.redactor(&job), limit);
         let (end, usage, log) = match log {
@@ -265,7 +266,7 @@ pub(super) fn machine_name(config: &Config, client: &JobClient) -> String {
 /// Destroys the machine and says so.
 async fn tear_down(machine: &Machine, log: &JobLog) -> Usage {
     let asked = tokio::time::timeout(USAGE_WAIT, machine.guest().usage()).await;
-    let usage = match asked {
+    let mut usage = match asked {
         Ok(Ok(usage)) => Usage {
             cpu_ms: usage.cpu_ms,
             peak_memory_bytes: usage.peak_memory_bytes,
@@ -275,14 +276,34 @@ async fn tear_down(machine: &Machine, log: &JobLog) -> Usage {
         // A guest that is gone used what it used.
         Ok(Err(_)) | Err(_) => Usage::default(),
     };
+    let network = machine.network_usage().await;
     let entry = log.entry("teardown.fs", None);
     machine.destroy().await;
+    if let Some(network) = &network {
+        usage.network_in_bytes = network.bytes_in;
+        usage.network_out_bytes = network.bytes_out;
+        usage.network_blocked = network.blocked.values().sum();
+    }
     if let Ok(mut entry) = entry {
-        // Past the output limit the note is cut, the entry ends all the same.
+        // Past the output limit the notes are cut, the entry ends all the same.
+        if let Some(network) = &network {
+            let _ = entry.note(&describe(network));
+        }
         let _ = entry.note("the microVM and its disk were removed");
         entry.close(0);
     }
     usage
+}
+
+/// What a job did on the network, for the people who wonder why it could not reach something.
+fn describe(network: &NetworkUsage) -> String {
+    let mut text =
+        format!("network: {} bytes received, {} bytes sent", network.bytes_in, network.bytes_out);
+    for (index, (reason, count)) in network.blocked.iter().enumerate() {
+        text += if index == 0 { "; refused: " } else { ", " };
+        text += &format!("{count} {}", reason.replace('_', " "));
+    }
+    text
 }
 
 fn mark_body(

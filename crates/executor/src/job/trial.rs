@@ -47,7 +47,7 @@ pub async fn trial(
     client: &JobClient,
     log: &JobLog,
 ) -> Result<Trial, Failure> {
-    let plan = Plan::of_job(&job, &tools.config)?;
+    let plan = Plan::of_job(client.queue(), &job, &tools.config)?;
     let metrics = Metrics::default();
     let phases = Phases::new(client, false, Instant::now(), &metrics);
     let machine = OnceCell::new();

@@ -7,11 +7,15 @@ use std::time::{Duration, Instant};
 use microvm::disk::ScratchDisks;
 use microvm::guest_client::Prepare;
 use microvm::kernel::InstalledKernel;
-use microvm::{Accel, Disk, RunDirs, Vm, VmSpec, Vmm, accel, kernel};
+use microvm::net::guest_card;
+use microvm::{Accel, Disk, Nic, RunDirs, Vm, VmSpec, Vmm, accel, kernel};
 
+use tokio::sync::Mutex;
+
+use super::network::Networks;
 use super::{Machine, MachineSpec, RuntimeError, StartError, image_serial};
 use crate::config::{Acceleration, Config};
-use crate::metrics::Running;
+use crate::metrics::Metrics;
 
 const SCRATCH: &str = "scratch";
 const WORKSPACE: &str = "workspace";
@@ -24,6 +28,7 @@ pub struct MicroVms {
     accel_reason: String,
     disks: ScratchDisks,
     run_dirs: RunDirs,
+    networks: Networks,
     state_dir: PathBuf,
     boot_timeout: Duration,
 }
@@ -49,6 +54,9 @@ impl MicroVms {
             );
         }
         let run_dirs = RunDirs::open(&state_dir).map_err(io("run directories"))?;
+        let (wanted, upstream) = (config.network.enabled, config.network.upstream());
+        let networks = Networks::open(&state_dir, run_dirs.owner(), wanted, upstream).await;
+        networks.reclaim(&state_dir).await;
         let disks = ScratchDisks::open(&state_dir.join("disks"))
             .map_err(|error| io("scratch disks")(io::Error::other(error.to_string())))?;
         let binary = config.qemu.binary.clone();
@@ -69,6 +77,7 @@ impl MicroVms {
             accel_reason,
             disks,
             run_dirs,
+            networks,
             state_dir,
             boot_timeout: config.qemu.boot_timeout,
         })
@@ -93,14 +102,23 @@ impl MicroVms {
         if reclaimed.processes + reclaimed.run_dirs > 0 {
             tracing::warn!(?reclaimed, "removed what a dead executor left behind");
         }
+        self.networks.reclaim(&self.state_dir).await;
         Ok(())
+    }
+
+    pub(super) fn network_problem(&self) -> Option<&str> {
+        self.networks.problem()
     }
 
     pub(super) async fn start(
         &self,
-        spec: MachineSpec,
-        running: Running,
+        mut spec: MachineSpec,
+        metrics: &Metrics,
     ) -> Result<Machine, StartError> {
+        let network = match spec.network.take() {
+            Some(policy) => Some(self.networks.create(&spec.name, policy, metrics).await?),
+            None => None,
+        };
         let run_dir = self.run_dirs.path(&spec.name);
         let scratch = run_dir.join("scratch.ext4");
         let owned = OwnedDir { path: Some(run_dir.clone()) };
@@ -113,11 +131,14 @@ impl MicroVms {
         made.await
             .map_err(|error| StartError::Host(error.to_string()))?
             .map_err(StartError::Host)?;
-        let vm_spec = self.vm_spec(&spec, run_dir, scratch);
+        let mut vm_spec = self.vm_spec(&spec, run_dir, scratch);
+        vm_spec.nic =
+            network.as_ref().map(|network| Nic { namespace: network.namespace().to_owned() });
+        let prepare = Prepare { network: network.as_ref().map(|_| guest_card()), ..prepare(&spec) };
         let vm = Vm::boot(vm_spec, Instant::now() + self.boot_timeout).await?;
-        let machine = Machine { vm, _running: running };
+        let machine = Machine { vm, network: Mutex::new(network), _running: metrics.vm_running() };
         owned.keep();
-        match machine.guest().prepare(prepare(&spec)).await {
+        match machine.guest().prepare(prepare).await {
             Ok(()) => Ok(machine),
             Err(error) => {
                 machine.destroy().await;

@@ -2,16 +2,20 @@
 //! place that must know it.
 
 mod micro_vms;
+mod network;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use microvm::images::ImageError;
+use microvm::net::{EgressPolicy, NetworkError, NetworkUsage};
 use microvm::{BootError, GuestClient, GuestError, VmExit};
+use tokio::sync::Mutex;
 
 use crate::config::Config;
-use crate::metrics::Running;
+use crate::metrics::{Metrics, Running};
 pub use micro_vms::MicroVms;
+use network::MachineNetwork;
 
 /// A way to run jobs.
 pub enum Runtime {
@@ -36,6 +40,8 @@ pub struct MachineSpec {
     pub images: Vec<PathBuf>,
     /// Initial content of the workspace.
     pub workspace: Option<PathBuf>,
+    /// What it may reach; `None` = it has no network.
+    pub network: Option<EgressPolicy>,
 }
 
 /// The machine did not start.
@@ -44,6 +50,9 @@ pub enum StartError {
     /// A fault of the host: disk, missing program.
     #[error("{0}")]
     Host(String),
+    /// Its network could not be made.
+    #[error("its network: {0}")]
+    Network(#[from] NetworkError),
     /// The guest did not become ready.
     #[error(transparent)]
     Boot(#[from] BootError),
@@ -104,13 +113,20 @@ impl Runtime {
         }
     }
 
+    /// Why machines have no network here, whatever their jobs ask for; `None` = they can have one.
+    pub fn network_problem(&self) -> Option<&str> {
+        match self {
+            Self::MicroVms(vms) => vms.network_problem(),
+        }
+    }
+
     /// Starts a machine. Dropping the future leaves nothing behind.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub async fn start(&self, spec: MachineSpec, running: Running) -> Result<Machine, StartError> {
+    pub async fn start(&self, spec: MachineSpec, metrics: &Metrics) -> Result<Machine, StartError> {
         match self {
-            Self::MicroVms(vms) => vms.start(spec, running).await,
+            Self::MicroVms(vms) => vms.start(spec, metrics).await,
         }
     }
 
@@ -128,6 +144,8 @@ impl Runtime {
 /// A running machine. Dropping it kills it; [`Machine::destroy`] also waits and tidies up.
 pub struct Machine {
     vm: microvm::Vm,
+    /// Outlives the VM, which runs in its namespace.
+    network: Mutex<Option<MachineNetwork>>,
     _running: Running,
 }
 
@@ -155,9 +173,20 @@ impl Machine {
         self.vm.exited().await
     }
 
+    /// What it did on the network; `None` = it has none.
+    pub async fn network_usage(&self) -> Option<NetworkUsage> {
+        match &*self.network.lock().await {
+            Some(network) => Some(network.usage().await),
+            None => None,
+        }
+    }
+
     /// Kills it and removes what it left on the host. Safe to call twice.
     pub async fn destroy(&self) {
         self.vm.destroy().await;
+        if let Some(network) = self.network.lock().await.take() {
+            network.remove().await;
+        }
     }
 }
 

@@ -20,6 +20,7 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let mut checks =
         vec![check("vm-image", Finding::Ok("kernel and initramfs are installed".into()))];
     checks.push(check("acceleration", acceleration(&runtime)));
+    checks.push(check("network", network(config, &runtime)));
     checks.push(check("microVM", boot(config, &runtime).await));
     checks
 }
@@ -49,6 +50,20 @@ fn acceleration(runtime: &Runtime) -> Finding {
     }
 }
 
+/// A namespace with its rules was made and removed, as for a job.
+fn network(config: &Config, runtime: &Runtime) -> Finding {
+    match runtime.network_problem() {
+        None => Finding::Ok("jobs can have a network of their own".into()),
+        Some(_) if !config.network.enabled => {
+            Finding::Ok("no job gets a network: EXECUTOR_NETWORK=none".into())
+        }
+        Some(problem) => Finding::warning(
+            format!("jobs get no network: {problem}"),
+            "run as root with the packages iproute2 and nftables, or set EXECUTOR_NETWORK=none",
+        ),
+    }
+}
+
 async fn boot(config: &Config, runtime: &Runtime) -> Finding {
     let unique = uuid::Uuid::new_v4().simple().to_string();
     let spec = MachineSpec {
@@ -59,8 +74,9 @@ async fn boot(config: &Config, runtime: &Runtime) -> Finding {
         max_processes: 16,
         images: Vec::new(),
         workspace: None,
+        network: None,
     };
-    match runtime.start(spec, Metrics::default().vm_running()).await {
+    match runtime.start(spec, &Metrics::default()).await {
         Ok(machine) => {
             let report = machine.boot_report();
             // A machine that hangs while it is destroyed is killed when dropped.

@@ -26,7 +26,7 @@ fn step(key: &str, image: &str, dir: &str) -> DockerStep {
 }
 
 fn refusal(job: &Job) -> String {
-    let failure = Plan::of_job(job, &config(&[])).unwrap_err();
+    let failure = Plan::of_job("jobs", job, &config(&[])).unwrap_err();
     assert_eq!(failure.reason, FailureReason::InvalidJob);
     failure.message
 }
@@ -42,7 +42,7 @@ fn steps_have_the_keys_and_places_of_the_protocol() {
         ],
         ..Job::default()
     };
-    let plan = Plan::of_job(&job, &config(&[])).unwrap();
+    let plan = Plan::of_job("jobs", &job, &config(&[])).unwrap();
     let keys: Vec<_> = plan.steps.iter().map(|step| step.log_key.as_str()).collect();
     assert_eq!(keys, ["step.docker.indexer", "step.docker.1", "step.docker.x"]);
     let places: Vec<_> = plan.steps.iter().map(|step| step.cwd.as_str()).collect();
@@ -59,7 +59,7 @@ fn src_steps_run_in_their_image_or_are_refused() {
         ..Job::default()
     };
     assert!(refusal(&job).contains("EXECUTOR_SRC_CLI_IMAGE"));
-    let plan = Plan::of_job(&job, &config(&[("EXECUTOR_SRC_CLI_IMAGE", "src:5")])).unwrap();
+    let plan = Plan::of_job("jobs", &job, &config(&[("EXECUTOR_SRC_CLI_IMAGE", "src:5")])).unwrap();
     assert_eq!(plan.steps[0].log_key, "step.src.0");
     assert_eq!(plan.steps[0].argv, ["src", "version"]);
     assert_eq!(plan.images, ["src:5"]);
@@ -96,8 +96,36 @@ fn variables_without_value_are_dropped_and_broken_ones_refused() {
     let mut with_env = step("", "a:1", "");
     with_env.env = vec!["A=1=2".into(), "B".into(), "C=".into()];
     let job = Job { docker_steps: vec![with_env.clone()], ..Job::default() };
-    let plan = Plan::of_job(&job, &config(&[])).unwrap();
+    let plan = Plan::of_job("jobs", &job, &config(&[])).unwrap();
     assert_eq!(plan.steps[0].env, ["A=1=2", "C="]);
     with_env.env = vec!["=x".into()];
     refusal(&Job { docker_steps: vec![with_env], ..Job::default() });
+}
+
+#[test]
+fn the_network_is_what_the_job_its_queue_or_the_executor_says() {
+    let network = |queue: &str, extensions: Option<JobExtensions>| {
+        let job = Job { extensions, ..Job::default() };
+        Plan::of_job(queue, &job, &config(&[])).map(|plan| plan.network)
+    };
+    let ask = |network: &str| JobExtensions { network: network.to_owned(), ..Default::default() };
+    let given = |egress: Option<Egress>| egress.map(|egress| egress.required);
+    for queue in ["codeintel", "batches"] {
+        assert_eq!(given(network(queue, None).unwrap()), Some(false));
+        assert_eq!(given(network(queue, Some(ask("none"))).unwrap()), None);
+    }
+    assert_eq!(given(network("jobs", None).unwrap()), None);
+    assert_eq!(given(network("jobs", Some(ask("egress"))).unwrap()), Some(true));
+    let default = JobExtensions { network_optional: true, ..ask("egress") };
+    assert_eq!(given(network("jobs", Some(default)).unwrap()), Some(false));
+    let narrowed =
+        JobExtensions { network_domains: Some(vec!["a.example".into()]), ..ask("egress") };
+    let policy = network("jobs", Some(narrowed)).unwrap().unwrap().policy;
+    assert_eq!(policy.domains.map(|domains| domains.len()), Some(1));
+    for wrong in
+        [ask("all"), JobExtensions { network_addresses: vec!["x".into()], ..ask("egress") }]
+    {
+        let failure = network("jobs", Some(wrong)).unwrap_err();
+        assert_eq!(failure.reason, FailureReason::InvalidJob);
+    }
 }
