@@ -12,7 +12,7 @@ pub mod submit;
 use std::collections::BTreeMap;
 
 use crate::problems::Problems;
-use crate::site_config::SiteConfig;
+use crate::site_config::{NetworkAccess, SiteConfig};
 use crate::units::{Size, Span};
 
 /// A valid job file.
@@ -38,6 +38,8 @@ pub struct JobFile {
     pub priority: i64,
     /// `jobs`, `codeintel` or `batches`.
     pub queue: String,
+    /// `None` = the queue's default.
+    pub network: Option<NetworkAccess>,
 }
 
 /// One step: a script in an image.

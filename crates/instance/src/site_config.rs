@@ -6,6 +6,7 @@
 pub mod document;
 pub mod file;
 pub mod keys;
+pub mod network;
 pub mod parse;
 pub mod redact;
 mod rotate;
@@ -18,6 +19,7 @@ use serde::Deserialize;
 
 use crate::units::{Size, Span};
 pub use document::{Document, SaveError};
+pub use network::{Network, NetworkAccess};
 pub use rotate::rotate;
 pub use token::{Secret, SharedToken};
 pub use watch::SiteConfigHandle;
@@ -44,6 +46,9 @@ pub struct SiteConfig {
     /// How a dequeue over several queues chooses.
     #[serde(rename = "executors.multiqueue.dequeueCacheConfig")]
     pub multiqueue: Multiqueue,
+    /// What the jobs of each queue may reach.
+    #[serde(rename = "executors.network")]
+    pub network: Network,
     /// Ended jobs are removed after so many days.
     #[serde(rename = "jobs.retentionDays")]
     pub jobs_retention_days: u32,
@@ -140,6 +145,7 @@ impl Default for SiteConfig {
             frontend_url: String::new(),
             allow_shared_token_on_job_routes: false,
             multiqueue: Multiqueue::default(),
+            network: Network::default(),
             jobs_retention_days: 30,
             max_queued_jobs_per_user: 10_000,
             max_job_file: Size(4 << 20),

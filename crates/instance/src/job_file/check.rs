@@ -6,7 +6,7 @@ use std::fmt::Display;
 use super::read::{RawJob, RawResources, RawStep, Spanned};
 use super::{JobFile, Resources, Step, Submitter, image};
 use crate::problems::{Problem, Problems};
-use crate::site_config::SiteConfig;
+use crate::site_config::{NetworkAccess, SiteConfig};
 use crate::units::{Size, Span};
 
 const MAX_STEPS: usize = 100;
@@ -33,6 +33,7 @@ pub(super) fn check(raw: RawJob, config: &SiteConfig, by: Submitter) -> Result<J
     let timeout = raw.timeout.and_then(|text| check.timeout(&text, config));
     let priority = raw.priority.map_or(0, |priority| check.priority(&priority, by));
     let queue = raw.queue.map_or_else(|| "jobs".to_owned(), |queue| check.queue(queue, by));
+    let network = raw.network.and_then(|text| check.network(&text));
     if check.problems.is_empty() {
         Ok(JobFile {
             name,
@@ -45,6 +46,7 @@ pub(super) fn check(raw: RawJob, config: &SiteConfig, by: Submitter) -> Result<J
             timeout,
             priority,
             queue,
+            network,
         })
     } else {
         check.problems.sort_by_key(|p| (p.line, p.column));
@@ -238,6 +240,14 @@ impl Check {
         priority.value
     }
 
+    fn network(&mut self, text: &Spanned<String>) -> Option<NetworkAccess> {
+        let access = NetworkAccess::parse(&text.value);
+        if access.is_none() {
+            self.report("network", text, "must be none or egress");
+        }
+        access
+    }
+
     fn queue(&mut self, queue: Spanned<String>, by: Submitter) -> String {
         match (queue.value.as_str(), by) {
             ("jobs", _) | ("codeintel" | "batches", Submitter::SiteAdmin) => {}
@@ -313,6 +323,7 @@ resources: { cpus: 2, memory: 2G, disk: 10G, processes: 1024 }
 timeout: 10m
 priority: -5
 queue: jobs
+network: egress
 "#;
 
     #[test]
@@ -327,6 +338,7 @@ queue: jobs
         assert_eq!(job.resources.memory, Some(Size(2 << 30)));
         assert_eq!(job.timeout, Some(Span(600)));
         assert_eq!(job.files["cfg/a.txt"], "text");
+        assert_eq!(job.network, Some(NetworkAccess::Egress));
     }
 
     #[test]
@@ -342,7 +354,7 @@ queue: jobs
         refused(
             "steps:\n  - image: Alpine\n    run: ''\n    dir: ../x\n  - name: '1'\n    image: a\n    run: x\n    env: { 1A: x }\n\
              files:\n  /etc/x: a\n  a: b\n  a/b: c\nartifacts: ['[']\nrevision: x\n\
-             resources: { cpus: 0, memory: 2, disk: 1P }\ntimeout: 2d\npriority: 1\nqueue: batches\n",
+             resources: { cpus: 0, memory: 2, disk: 1P }\ntimeout: 2d\npriority: 1\nqueue: batches\nnetwork: all\n",
             "line 2, column 12: steps[0].image: the name must be lower-case letters, digits and single separators \".\", \"_\", \"-\" between slashes\n\
              line 3, column 10: steps[0].run: must be a shell script\n\
              line 4, column 10: steps[0].dir: must not contain \"..\"\n\
@@ -356,7 +368,8 @@ queue: jobs
              line 15, column 40: resources.disk: must be a number with a unit K, M, G or T, for example \"512M\"\n\
              line 16, column 10: timeout: must be from 1s to 1d\n\
              line 17, column 11: priority: above 0 is for site admins\n\
-             line 18, column 8: queue: other than jobs is for site admins",
+             line 18, column 8: queue: other than jobs is for site admins\n\
+             line 19, column 10: network: must be none or egress",
         );
     }
 

@@ -48,6 +48,7 @@ impl JobFile {
             max_processes: resources.processes.unwrap_or(0),
             timeout_seconds: self.timeout.map_or(0, |span| span.0),
             artifacts: self.artifacts.clone(),
+            network: self.network.map_or_else(String::new, |network| network.as_str().to_owned()),
             ..JobExtensions::default()
         }
     }

@@ -30,6 +30,8 @@ pub(super) struct RawJob {
     pub priority: Option<Spanned<i64>>,
     #[serde(default)]
     pub queue: Option<Spanned<String>>,
+    #[serde(default)]
+    pub network: Option<Spanned<String>>,
 }
 
 /// A step as written.

@@ -1,6 +1,8 @@
 //! The table of all keys. Validation, the JSON schema and `docs/site-configuration.md` come from
 //! here; a test keeps [`super::SiteConfig`] and its defaults in step.
 
+use super::network::NetworkAccess;
+
 /// What a key's value may be.
 #[derive(Clone, Copy, Debug)]
 pub enum Kind {
@@ -26,8 +28,21 @@ pub enum Kind {
     Size,
     /// A duration such as `1h30m`.
     Span,
+    /// One of these words.
+    Choice(&'static [&'static str]),
+    /// A list of text, each entry checked.
+    List(ListOf),
     /// An object with keys of its own.
     Object(&'static [Key]),
+}
+
+/// What the entries of a list are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ListOf {
+    /// Addresses and networks, each with or without a port.
+    Addresses,
+    /// Domains, each with or without a port.
+    Domains,
 }
 
 /// One key.
@@ -96,6 +111,35 @@ const MULTIQUEUE: &[Key] = &[
     key("jobs", Kind::Object(SHARE), r#"{ "limit": 50, "weight": 4 }"#, "Queue `jobs`."),
 ];
 
+const QUEUE_NETWORK: &[Key] = &[
+    key(
+        "default",
+        Kind::Choice(&NetworkAccess::NAMES),
+        "",
+        "For jobs that do not say: `none`, or `egress` (outgoing TCP and look-ups of names). Absent: \
+         `egress` for `batches` and `codeintel`, `none` for `jobs`.",
+    ),
+    key(
+        "allowAddresses",
+        Kind::List(ListOf::Addresses),
+        "[]",
+        "Private addresses and networks that jobs reach nevertheless, such as a package mirror.",
+    ),
+    key(
+        "allowDomains",
+        Kind::List(ListOf::Domains),
+        "",
+        "Where set, jobs reach these domains (ports 80 and 443, or the one given) and the addresses \
+         above, and nothing else.",
+    ),
+];
+
+const NETWORK: &[Key] = &[
+    key("batches", Kind::Object(QUEUE_NETWORK), "", "Queue `batches`."),
+    key("codeintel", Kind::Object(QUEUE_NETWORK), "", "Queue `codeintel`."),
+    key("jobs", Kind::Object(QUEUE_NETWORK), "", "Queue `jobs`."),
+];
+
 /// All top-level keys, in the order of the documentation.
 pub const KEYS: &[Key] = &[
     key(
@@ -137,6 +181,13 @@ pub const KEYS: &[Key] = &[
         "",
         "How an executor that serves several queues chooses: a queue over its limit waits for the \
          others, the rest is drawn by weight.",
+    ),
+    key(
+        "executors.network",
+        Kind::Object(NETWORK),
+        "",
+        "What jobs may reach over the network, queue by queue. Enforced by the executors for jobs that \
+         they dequeue after the change; stock executors have rules of their own.",
     ),
     key(
         "jobs.retentionDays",

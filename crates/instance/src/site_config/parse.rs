@@ -1,14 +1,15 @@
 //! Text → [`SiteConfig`], or every problem with its line and column.
 
 use jiff::Timestamp;
-use jsonc_parser::ast::{Object, ObjectProp, Value};
+use jsonc_parser::ast::{Array, Object, ObjectProp, Value};
 use jsonc_parser::common::Ranged as _;
 use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 use serde_json::{Map, Value as Json};
 use url::Url;
 
 use super::SiteConfig;
-use super::keys::{KEYS, Key, Kind};
+use super::keys::{KEYS, Key, Kind, ListOf};
+use super::network::{check_address, check_domain};
 use super::redact::REDACTED;
 use crate::problems::{Problem, Problems, position};
 use crate::units::{Size, Span};
@@ -115,9 +116,28 @@ impl Check<'_> {
         self.report(path, prop.start(), message);
     }
 
+    fn list(&mut self, path: &str, of: ListOf, array: &Array<'_>) -> Json {
+        let mut entries = Vec::new();
+        for (index, entry) in array.elements.iter().enumerate() {
+            let text = entry.as_string_lit().map_or("", |lit| lit.value.as_ref());
+            let checked = match of {
+                ListOf::Addresses => check_address(text),
+                ListOf::Domains => check_domain(text),
+            };
+            match checked {
+                Ok(()) => entries.push(Json::from(text)),
+                Err(message) => self.report(&format!("{path}[{index}]"), entry.start(), message),
+            }
+        }
+        Json::Array(entries)
+    }
+
     fn value(&mut self, path: &str, key: &Key, value: &Value<'_>) -> Option<Json> {
         if let (Kind::Object(keys), Value::Object(object)) = (key.kind, value) {
             return Some(self.object(&format!("{path}."), object, keys));
+        }
+        if let (Kind::List(of), Value::Array(array)) = (key.kind, value) {
+            return Some(self.list(path, of, array));
         }
         match scalar(key.kind, value) {
             Ok(json) => Some(json),
@@ -129,7 +149,7 @@ impl Check<'_> {
     }
 }
 
-/// Checks one value that is not an object. Messages do not repeat the value: it may be a secret.
+/// Checks one value that is neither object nor list. Messages do not repeat the value: it may be a secret.
 fn scalar(kind: Kind, value: &Value<'_>) -> Result<Json, String> {
     let text = value.as_string_lit().map(|lit| lit.value.as_ref());
     match kind {
@@ -166,6 +186,11 @@ fn scalar(kind: Kind, value: &Value<'_>) -> Result<Json, String> {
             Some(Err(error)) => Err(error.to_string()),
             _ => Err("must be a duration in quotes, for example \"10m\"".to_owned()),
         },
+        Kind::Choice(words) => text
+            .filter(|text| words.contains(text))
+            .map(Json::from)
+            .ok_or_else(|| format!("must be \"{}\"", words.join("\" or \""))),
+        Kind::List(_) => Err("must be a list: [ … ]".to_owned()),
         Kind::Object(_) => Err("must be an object: { … }".to_owned()),
     }
 }

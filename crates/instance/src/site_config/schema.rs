@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{KEYS, Key, Kind};
+use super::keys::{KEYS, Key, Kind, ListOf};
 
 /// A JSON schema (draft 2020-12) for editors; the instance itself checks by the table.
 pub fn json_schema() -> Value {
@@ -41,6 +41,8 @@ fn property(key: &Key) -> Value {
         Kind::Span => {
             json!({ "type": "string", "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$" })
         }
+        Kind::Choice(words) => json!({ "enum": words }),
+        Kind::List(_) => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Object(keys) => object(keys),
     };
     schema["description"] = json!(key.doc);
@@ -80,6 +82,11 @@ fn kind(kind: Kind) -> String {
         Kind::Time => "time (RFC 3339)".to_owned(),
         Kind::Size => "size, `512M`".to_owned(),
         Kind::Span => "duration, `1h30m`".to_owned(),
+        Kind::Choice(words) => {
+            words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
+        }
+        Kind::List(ListOf::Addresses) => "list of addresses, `10.0.0.0/8:80`".to_owned(),
+        Kind::List(ListOf::Domains) => "list of domains, `*.example.com:443`".to_owned(),
         Kind::Object(_) => "object".to_owned(),
     }
 }

@@ -175,7 +175,8 @@ async fn hand_out(
 ) -> Response {
     let (id, queue) = (claim.job.id, claim.job.queue.clone());
     let negotiated = !peer.extensions.is_empty();
-    match transform::document(claim, request, multi, peer.version, negotiated) {
+    let config = app.config.current();
+    match transform::document(claim, request, multi, peer.version, negotiated, &config.network) {
         Ok(document) => {
             app.metrics.dequeues.get_or_create(&QueueLabels { queue }).inc();
             answer::json(StatusCode::OK, &document)

@@ -1,11 +1,11 @@
 //! From a claimed row to the job document.
 
-use protocol::ext::JobExtensions;
 use protocol::{DecodeError, DequeueRequest, Job, JobVersion};
 use store::Claim;
 use store::policy::CODEINTEL;
 
 use super::resources;
+use crate::site_config::Network;
 
 /// The document that the executor gets. `queue` is named on the multi-queue route only; `extensions`
 /// are for executors that negotiated them. `request` is what the executor said of itself.
@@ -18,6 +18,7 @@ pub(super) fn document(
     multi: bool,
     version: JobVersion,
     negotiated: bool,
+    network: &Network,
 ) -> Result<serde_json::Value, DecodeError> {
     let mut job = Job::decode(claim.payload.as_bytes())?;
     job.id = claim.job.id;
@@ -27,10 +28,12 @@ pub(super) fn document(
     if claim.job.queue == CODEINTEL {
         resources::add(&mut job, request);
     }
-    job.queue = if multi { claim.job.queue } else { String::new() };
-    job.extensions = negotiated.then(|| JobExtensions {
-        attempt: claim.job.attempt,
-        ..job.extensions.take().unwrap_or_default()
+    job.extensions = negotiated.then(|| {
+        let mut extensions = job.extensions.take().unwrap_or_default();
+        extensions.attempt = claim.job.attempt;
+        network.apply(&claim.job.queue, &mut extensions);
+        extensions
     });
+    job.queue = if multi { claim.job.queue } else { String::new() };
     Ok(job.encode(version))
 }

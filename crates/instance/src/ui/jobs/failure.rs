@@ -73,6 +73,10 @@ fn words(reason: FailureReason) -> (&'static str, &'static str) {
         R::ResourceLimit => {
             ("The job hit a limit", "Raise the limit in resources, for example processes.")
         }
+        R::NetworkUnavailable => (
+            "Its executor has no network for jobs",
+            "Retry elsewhere, or see `executor validate` on that machine; without network: egress the job runs.",
+        ),
         R::InvalidJob => ("The job cannot be run", "Correct the job file and submit it again."),
         R::ExecutorLost => (
             "Its executor was lost too often",

@@ -185,6 +185,9 @@ fn amounts(usage: protocol::Usage) -> Vec<Amount> {
         let text = format!("{} in, {} out", format::bytes(down), format::bytes(up));
         amounts.push(amount("Network", text));
     }
+    if usage.network_blocked > 0 {
+        amounts.push(amount("Network attempts refused", usage.network_blocked.to_string()));
+    }
     amounts
 }
 

@@ -150,6 +150,8 @@ pub struct UsageReport {
     pub network_in_bytes: u64,
     /// Sent to the network.
     pub network_out_bytes: u64,
+    /// Connections, look-ups and packets that were refused.
+    pub network_blocked: u64,
 }
 
 impl From<protocol::Usage> for UsageReport {
@@ -161,6 +163,7 @@ impl From<protocol::Usage> for UsageReport {
             output_bytes,
             network_in_bytes,
             network_out_bytes,
+            network_blocked,
         } = usage;
         Self {
             cpu_ms,
@@ -169,6 +172,7 @@ impl From<protocol::Usage> for UsageReport {
             output_bytes,
             network_in_bytes,
             network_out_bytes,
+            network_blocked,
         }
     }
 }
