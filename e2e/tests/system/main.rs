@@ -4,6 +4,7 @@ mod executor_killed;
 mod instance_killed;
 mod limits;
 mod many_jobs;
+mod network;
 mod network_cut;
 mod operations;
 mod outcomes;
