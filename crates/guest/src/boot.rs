@@ -5,9 +5,12 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use guest_wire::{BULK_PORT, CONTROL_PORT};
+use guest_wire::{BULK_PORT, BULK_VSOCK_PORT, CHANNEL_ARGUMENT, CONTROL_PORT, CONTROL_VSOCK_PORT};
+use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, VsockAddr, connect, socket};
 
+use crate::arguments;
 use crate::cgroup;
 use crate::failure::{Context, Result};
 use crate::modules;
@@ -36,6 +39,11 @@ pub fn bring_up() -> Result<Channels> {
     // Steps that find no free memory must never choose the agent.
     fs::write("/proc/self/oom_score_adj", "-1000")
         .context("protect the agent from the OOM killer")?;
+    if arguments::value(CHANNEL_ARGUMENT)?.as_deref() == Some("vsock") {
+        modules::load_later("vmw_vsock_virtio_transport")?;
+        let control = open_vsock(CONTROL_VSOCK_PORT)?;
+        return Ok(Channels { control, bulk: open_vsock(BULK_VSOCK_PORT)? });
+    }
     Ok(Channels { control: open_port(CONTROL_PORT)?, bulk: open_port(BULK_PORT)? })
 }
 
@@ -99,6 +107,25 @@ fn open_port(name: &str) -> Result<File> {
                 .context(format_args!("no virtio-serial port named {name}"));
         }
         pause(Duration::from_millis(1));
+    }
+}
+
+/// Connects to a vsock port of the host, which listens before the VM starts. The device may still be on its
+/// way.
+fn open_vsock(port: u32) -> Result<File> {
+    let deadline = Instant::now() + DEVICE_PATIENCE;
+    loop {
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let socket = socket(AddressFamily::Vsock, SockType::Stream, flags, None)
+            .context("make a vsock socket")?;
+        let fd = std::os::fd::AsRawFd::as_raw_fd(&socket);
+        match connect(fd, &VsockAddr::new(libc::VMADDR_CID_HOST, port)) {
+            Ok(()) => return Ok(File::from(socket)),
+            Err(Errno::ENODEV | Errno::ENETUNREACH) if Instant::now() < deadline => {
+                pause(Duration::from_millis(1));
+            }
+            Err(errno) => return Err(errno).context(format_args!("connect to vsock port {port}")),
+        }
     }
 }
 

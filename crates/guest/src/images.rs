@@ -8,10 +8,12 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use guest_wire::DISKS_ARGUMENT;
 use guest_wire::message::{FailureKind, Prepare};
 use nix::mount::{MsFlags, mount};
 use nix::sys::statvfs::statvfs;
 
+use crate::arguments;
 use crate::cgroup;
 use crate::failure::{Context, Result, bad_request, failure};
 use crate::modules;
@@ -152,8 +154,15 @@ fn find_disk(serial: &str) -> Result<PathBuf> {
     if serial.is_empty() || serial.contains('/') {
         return Err(bad_request(format!("{serial:?} is not a serial")));
     }
+    let by_order =
+        arguments::value(DISKS_ARGUMENT)?.and_then(|disks| name_by_order(&disks, serial));
     let deadline = Instant::now() + DEVICE_PATIENCE;
     loop {
+        if let Some(name) =
+            by_order.as_ref().filter(|name| Path::new("/sys/block").join(name).exists())
+        {
+            return Ok(Path::new("/dev").join(name));
+        }
         for entry in fs::read_dir("/sys/block").context("/sys/block")?.flatten() {
             let found = fs::read_to_string(entry.path().join("serial"));
             if found.is_ok_and(|found| found.trim_end() == serial) {
@@ -166,6 +175,13 @@ fn find_disk(serial: &str) -> Result<PathBuf> {
         }
         pause(Duration::from_millis(2));
     }
+}
+
+/// `vda` for the first of `disks`, and so on.
+fn name_by_order(disks: &str, serial: &str) -> Option<String> {
+    let index = disks.split(',').position(|disk| disk == serial)?;
+    let letter = ('a'..='z').nth(index)?;
+    Some(format!("vd{letter}"))
 }
 
 /// Which read-only file system a device holds, by its magic number.

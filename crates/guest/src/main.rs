@@ -8,6 +8,7 @@
 //! to memory, processes or disk, the agent must live to tell.
 
 mod agent;
+mod arguments;
 mod boot;
 mod bulk;
 mod cgroup;

@@ -6,7 +6,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::OnceLock;
 
-use guest_wire::CHANNEL_ARGUMENT;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, openat};
 use nix::kmod::{ModuleInitFlags, finit_module};
@@ -32,11 +31,6 @@ pub fn load_early() -> Result<()> {
     }
     // Only PID 1's first thread gets here, once.
     let _: std::result::Result<(), OwnedFd> = MODULES.set(dir);
-    let arguments = fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
-    let channel = arguments.split_whitespace().find_map(|it| it.strip_prefix(CHANNEL_ARGUMENT));
-    if channel == Some("vsock") {
-        load_later("vmw_vsock_virtio_transport")?;
-    }
     Ok(())
 }
 

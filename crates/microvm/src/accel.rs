@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::firecracker::version::Version;
 use crate::kernel::InstalledKernel;
 use crate::run_dirs::RunDirs;
 use crate::spec::{Accel, VmSpec, Vmm};
@@ -15,6 +16,7 @@ use crate::vm::Vm;
 /// A guest under KVM is there within a second; a busy host may need some more.
 const TRIAL: Duration = Duration::from_secs(8);
 const MEMORY: &str = "acceleration.json";
+const FIRECRACKER_MEMORY: &str = "firecracker.json";
 
 /// How guest code can be executed on this machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,17 +44,77 @@ pub async fn detect(kernel: &InstalledKernel, qemu: &Path, state_dir: &Path) -> 
         let reason = format!("/dev/kvm: {error}");
         return Detected { accel: Accel::Tcg, reason, remembered: false };
     }
-    let key = key(kernel, qemu);
-    let path = state_dir.join(MEMORY);
-    if let Some(memory) = recall(&path, &key) {
-        return answer(memory.kvm, memory.reason, true);
+    let vmm = Vmm::Qemu { binary: PathBuf::from(qemu), accel: Accel::Kvm };
+    let (memory, remembered) =
+        remembered_trial(kernel, vmm, &[qemu], state_dir, &state_dir.join(MEMORY)).await;
+    answer(memory.kvm, memory.reason, remembered)
+}
+
+/// Whether Firecracker runs guests here: its version is safe, and a trial VM boots in its jail, unless
+/// `state_dir` remembers the answer. The paths are absolute.
+///
+/// # Errors
+/// Why not, for people.
+pub async fn try_firecracker(
+    kernel: &InstalledKernel,
+    binary: &Path,
+    jailer: &Path,
+    state_dir: &Path,
+) -> Result<String, String> {
+    let version = version_of(binary).await?;
+    version.check()?;
+    let jailers = version_of(jailer).await?;
+    if jailers != version {
+        return Err(format!("the jailer is of version {jailers}, Firecracker of {version}"));
     }
-    let (kvm, reason) = match trial(kernel, qemu, state_dir).await {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("the jailer of Firecracker must be started by root".to_owned());
+    }
+    if let Err(error) = fs::OpenOptions::new().read(true).write(true).open("/dev/kvm") {
+        return Err(format!("/dev/kvm: {error}"));
+    }
+    let vmm = Vmm::Firecracker { binary: binary.to_owned(), jailer: jailer.to_owned() };
+    let path = state_dir.join(FIRECRACKER_MEMORY);
+    let programs = [binary, jailer];
+    let (memory, _) = remembered_trial(kernel, vmm, &programs, state_dir, &path).await;
+    if memory.kvm {
+        Ok(format!("Firecracker {version}: {}", memory.reason))
+    } else {
+        Err(memory.reason)
+    }
+}
+
+async fn version_of(program: &Path) -> Result<Version, String> {
+    let shown = program.display();
+    let output = tokio::process::Command::new(program).arg("--version").kill_on_drop(true).output();
+    let output = match tokio::time::timeout(TRIAL, output).await {
+        Ok(Ok(output)) => output,
+        Ok(Err(error)) => return Err(format!("{shown}: {error}")),
+        Err(_) => return Err(format!("{shown} does not say its version")),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    Version::parse(&text).ok_or_else(|| format!("{shown} does not say its version, but {text:?}"))
+}
+
+/// A trial under KVM, or what is remembered of an earlier one.
+async fn remembered_trial(
+    kernel: &InstalledKernel,
+    vmm: Vmm,
+    programs: &[&Path],
+    state_dir: &Path,
+    path: &Path,
+) -> (Memory, bool) {
+    let key = key(kernel, programs);
+    if let Some(memory) = recall(path, &key) {
+        return (memory, true);
+    }
+    let (kvm, reason) = match trial(kernel, vmm, state_dir).await {
         Ok(took) => (true, format!("a trial guest ran under KVM within {} ms", took.as_millis())),
         Err(why) => (false, format!("/dev/kvm opens, but no guest runs under it: {why}")),
     };
-    remember(&path, &Memory { key, kvm, reason: reason.clone() });
-    answer(kvm, reason, false)
+    let memory = Memory { key, kvm, reason };
+    remember(path, &memory);
+    (memory, false)
 }
 
 fn answer(kvm: bool, reason: String, remembered: bool) -> Detected {
@@ -60,15 +122,12 @@ fn answer(kvm: bool, reason: String, remembered: bool) -> Detected {
     Detected { accel, reason, remembered }
 }
 
-async fn trial(
-    kernel: &InstalledKernel,
-    qemu: &Path,
-    state_dir: &Path,
-) -> Result<Duration, String> {
+async fn trial(kernel: &InstalledKernel, vmm: Vmm, state_dir: &Path) -> Result<Duration, String> {
     let run_dirs = RunDirs::open(state_dir).map_err(|error| error.to_string())?;
-    let vmm = Vmm::Qemu { binary: PathBuf::from(qemu), accel: Accel::Kvm };
-    let run_dir = run_dirs.path("trial");
-    let spec = VmSpec { run_dir, memory_mib: 256, ..VmSpec::new("trial", kernel, vmm) };
+    let unique = uuid::Uuid::now_v7().simple().to_string();
+    let name = format!("trial-{unique}");
+    let run_dir = run_dirs.path(&name);
+    let spec = VmSpec { run_dir, memory_mib: 256, ..VmSpec::new(name, kernel, vmm) };
     let begin = Instant::now();
     let vm = Vm::boot(spec, begin + TRIAL).await.map_err(|error| error.to_string())?;
     let took = begin.elapsed();
@@ -76,14 +135,15 @@ async fn trial(
     Ok(took)
 }
 
-/// What an answer holds for: this boot of the host, this kernel, this QEMU.
-fn key(kernel: &InstalledKernel, qemu: &Path) -> String {
+/// What an answer holds for: this boot of the host, this kernel, these programs.
+fn key(kernel: &InstalledKernel, programs: &[&Path]) -> String {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let stamp = |path: &Path| {
         let metadata = fs::metadata(path);
         metadata.map(|metadata| format!("{:?}{}", metadata.modified(), metadata.len()))
     };
-    let text = format!("{boot}{qemu:?}{:?}{:?}", stamp(qemu), stamp(&kernel.initramfs));
+    let programs: Vec<_> = programs.iter().map(|program| (program, stamp(program))).collect();
+    let text = format!("{boot}{programs:?}{:?}", stamp(&kernel.initramfs));
     hex::encode(Sha256::digest(format!("{text}{:?}", kernel.vmlinux)))
 }
 

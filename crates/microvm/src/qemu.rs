@@ -6,6 +6,7 @@ use std::path::Path;
 use guest_wire::{BULK_PORT, CONTROL_PORT};
 use serde_json::json;
 
+use crate::kernel_args;
 use crate::net::{GUEST_MAC, TAP};
 use crate::spec::{Accel, Disk, VmSpec};
 
@@ -69,23 +70,8 @@ fn confinement(out: &mut Arguments) {
 fn boot(spec: &VmSpec, tsc: Option<TscKhz>, out: &mut Arguments) {
     out.path("-kernel", &spec.kernel);
     out.path("-initrd", &spec.initramfs);
-    let mut kernel = vec![
-        "console=ttyS0".to_owned(),
-        "quiet".to_owned(),
-        // Triple fault: works on every machine type and takes no time.
-        "reboot=t".to_owned(),
-        "panic=-1".to_owned(),
-        // Not one of 32 ports that are not there.
-        "8250.nr_uarts=1".to_owned(),
-        // The emulated timer is fine; on a busy host the check says otherwise and panics.
-        "no_timer_check".to_owned(),
-        // Short waits for grace periods: nothing here is battery powered.
-        "rcupdate.rcu_expedited=1".to_owned(),
-        "cryptomgr.notests".to_owned(),
-        // Tracing of kernel probes and the self-test of a key derivation, which nothing here uses, take a
-        // tenth of the boot under emulation. Kernels without them ignore the names.
-        "initcall_blacklist=init_kprobe_trace,crypto_kdf108_init".to_owned(),
-    ];
+    // Triple fault: works on every machine type and takes no time.
+    let mut kernel = kernel_args::common("t");
     if let Some(TscKhz(khz)) = tsc {
         kernel.push(format!("tsc_early_khz={khz}"));
         kernel.push("tsc=reliable".to_owned());
@@ -172,7 +158,7 @@ mod tests {
                 Disk { path: "/images/a,b\"c".into(), read_only: true, serial: "image0".into() },
             ],
             run_dir: "/run/vm".into(),
-            nic: Some(Nic { namespace: "ns".into() }),
+            nic: Some(Nic { namespace: "ns".into(), ingress: None, egress: None }),
             vmm: Vmm::Qemu { binary: "qemu-system-x86_64".into(), accel },
             host_limits: HostLimits::default(),
             kernel_args: vec!["extra=1".into()],

@@ -7,12 +7,14 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use crate::firecracker::{cgroup, jail};
+use crate::pidfd;
 
 const VMS: &str = "vms";
 const LOCK: &str = "owner.lock";
@@ -118,14 +120,21 @@ fn reclaim_executor(dir: &Path, reclaimed: &mut Reclaimed) -> io::Result<()> {
         Err(TryLockError::Error(error)) => return Err(error),
     }
     reclaimed.processes += kill_all_in(dir)?;
-    for entry in fs::read_dir(dir)? {
-        let path = entry?.path();
-        if path.is_dir() {
-            fs::remove_dir_all(&path)?;
-            reclaimed.run_dirs += 1;
+    for path in vms(dir)? {
+        if let Some(name) = path.file_name().and_then(|name| name.to_str()) {
+            cgroup::remove(name)?;
         }
+        fs::remove_dir_all(&path)?;
+        reclaimed.run_dirs += 1;
     }
     fs::remove_dir_all(dir)
+}
+
+/// The run directories in `dir`.
+fn vms(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let paths: io::Result<Vec<PathBuf>> =
+        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect();
+    Ok(paths?.into_iter().filter(|path| path.is_dir()).collect())
 }
 
 /// An executor that died between making its folder and its lock left an empty one.
@@ -134,18 +143,19 @@ fn remove_if_stale(dir: &Path) -> io::Result<()> {
     if age > Duration::from_secs(60) { fs::remove_dir(dir) } else { Ok(()) }
 }
 
-/// Kills every process whose working directory is below `dir`, and waits until they are gone.
+/// Kills every process of a VM below `dir`, and waits until they are gone.
 fn kill_all_in(dir: &Path) -> io::Result<usize> {
+    let jails: Vec<_> = vms(dir)?.iter().flat_map(|vm| jail::roots(vm)).collect();
     let mut dying = Vec::new();
     for entry in fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if !lives_in(pid, dir) {
+        if !lives_in(pid, dir, &jails) {
             continue;
         }
-        let Ok(process) = open_process(pid) else { continue };
+        let Ok(process) = pidfd::open(pid) else { continue };
         // Looked at again through a handle that no other process can inherit: the id may be another's now.
-        if lives_in(pid, dir) && kill(&process).is_ok() {
+        if lives_in(pid, dir, &jails) && pidfd::kill(&process).is_ok() {
             dying.push(process);
         }
     }
@@ -162,28 +172,14 @@ fn kill_all_in(dir: &Path) -> io::Result<usize> {
     Ok(dying.len())
 }
 
-fn lives_in(pid: i32, dir: &Path) -> bool {
-    fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd.starts_with(dir) && cwd != dir)
-}
-
-fn open_process(pid: i32) -> io::Result<OwnedFd> {
-    // SAFETY: takes plain numbers and returns a new descriptor or -1.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the kernel just gave it to us and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-fn kill(process: &OwnedFd) -> io::Result<()> {
-    let no_info = std::ptr::null::<libc::siginfo_t>();
-    // SAFETY: the descriptor is open, and the kernel allows a null siginfo.
-    let result = unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), libc::SIGKILL, no_info, 0)
+/// A VMM works in its run directory; one in a jail has the jail for its root.
+fn lives_in(pid: i32, dir: &Path, jails: &[(u64, u64)]) -> bool {
+    let works = fs::read_link(format!("/proc/{pid}/cwd"));
+    let jailed = || {
+        let root = fs::metadata(format!("/proc/{pid}/root"));
+        root.is_ok_and(|root| jails.contains(&(root.dev(), root.ino())))
     };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    works.is_ok_and(|cwd| cwd.starts_with(dir) && cwd != dir) || jailed()
 }
 
 #[cfg(test)]

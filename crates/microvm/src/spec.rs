@@ -54,6 +54,10 @@ pub struct Disk {
 pub struct Nic {
     /// Network namespace that holds the TAP; the VMM runs in it.
     pub namespace: String,
+    /// Most bytes per second towards the guest, where the VMM can limit them.
+    pub ingress: Option<u64>,
+    /// Most bytes per second from the guest, where the VMM can limit them.
+    pub egress: Option<u64>,
 }
 
 /// The program that runs a microVM.
@@ -65,6 +69,13 @@ pub enum Vmm {
         binary: PathBuf,
         /// How it executes guest code.
         accel: Accel,
+    },
+    /// Firecracker in the jail of its jailer; needs root and KVM.
+    Firecracker {
+        /// The program, an absolute path.
+        binary: PathBuf,
+        /// Its jailer of the same version, an absolute path.
+        jailer: PathBuf,
     },
 }
 
@@ -135,6 +146,9 @@ impl VmSpec {
         let wrong = |field, problem: &str| Err(SpecError { field, problem: problem.to_owned() });
         if !is_plain(&self.name, 64) {
             return wrong("name", "must be 1 to 64 letters, digits, `-` or `_`");
+        }
+        if matches!(self.vmm, Vmm::Firecracker { .. }) && self.name.contains('_') {
+            return wrong("name", "must have no `_` under Firecracker");
         }
         if !(1..=64).contains(&self.vcpus) {
             return wrong("vcpus", "must be 1 to 64");

@@ -1,6 +1,7 @@
 //! The life of one microVM: boot, watch, destroy.
 
 mod boot;
+mod process;
 mod supervise;
 
 use std::path::PathBuf;

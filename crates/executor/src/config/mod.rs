@@ -43,8 +43,12 @@ pub struct Config {
     pub max_active_time: Option<Duration>,
     /// Limits and defaults of one job.
     pub limits: JobLimits,
-    /// The runtime and what it needs.
+    /// Which program runs the microVMs.
+    pub vmm: VmmChoice,
+    /// Settings of microVMs, and of QEMU.
     pub qemu: QemuConfig,
+    /// Settings of Firecracker.
+    pub firecracker: FirecrackerConfig,
     /// State directory.
     pub state_dir: PathBuf,
     /// Quota of the image cache, in bytes.
@@ -86,7 +90,31 @@ pub struct JobLimits {
     pub max_runtime: Duration,
 }
 
-/// Settings of the runtime `qemu`.
+/// The program that runs microVMs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VmmChoice {
+    /// Firecracker where it works, else QEMU.
+    Auto,
+    /// Firecracker or nothing.
+    Firecracker,
+    /// QEMU.
+    Qemu,
+}
+
+/// Settings of Firecracker.
+#[derive(Clone, Debug)]
+pub struct FirecrackerConfig {
+    /// Path, or name in `PATH`.
+    pub binary: PathBuf,
+    /// Path, or name in `PATH`.
+    pub jailer: PathBuf,
+    /// Bytes per second towards a job; `None` = no limit.
+    pub ingress: Option<u64>,
+    /// Bytes per second from a job; `None` = no limit.
+    pub egress: Option<u64>,
+}
+
+/// Settings of microVMs and of QEMU.
 #[derive(Clone, Debug)]
 pub struct QemuConfig {
     /// Path, or name in `PATH`.
@@ -141,7 +169,7 @@ impl Config {
         let frontend_url = frontend_url(&mut reader);
         let frontend_password = Secret::new(reader.required(&vars::FRONTEND_PASSWORD));
         let queues = queues(&mut reader);
-        check_runtime(&mut reader);
+        let vmm = vmm_choice(&mut reader);
         let state_dir = PathBuf::from(reader.text(&vars::STATE_DIR));
         if !state_dir.is_absolute() {
             reader.mistake(format!("{} must be an absolute path", vars::STATE_DIR.name));
@@ -160,7 +188,9 @@ impl Config {
             total_jobs: (total_jobs > 0).then_some(total_jobs),
             max_active_time: (!max_active_time.is_zero()).then_some(max_active_time),
             limits: limits(&mut reader),
+            vmm,
             qemu: qemu(&mut reader, &state_dir),
+            firecracker: firecracker(&mut reader),
             state_dir,
             image_cache_bytes: reader.size(&vars::IMAGE_CACHE_SIZE),
             repository_cache_bytes: reader.size(&vars::REPOSITORY_CACHE_SIZE),
@@ -236,17 +266,34 @@ fn queues(reader: &mut Reader) -> Queues {
 }
 
 /// Without a sandbox the executor does not run: the runtimes that are not built in are refused.
-fn check_runtime(reader: &mut Reader) {
-    match reader.text(&vars::RUNTIME).as_str() {
-        "qemu" => {}
-        name => reader.mistake(format!(
-            "EXECUTOR_RUNTIME {name:?} is not part of this version, leave it unset or set it to qemu"
-        )),
-    }
+fn vmm_choice(reader: &mut Reader) -> VmmChoice {
+    let choice = match reader.text(&vars::RUNTIME).as_str() {
+        "auto" => VmmChoice::Auto,
+        "firecracker" => VmmChoice::Firecracker,
+        "qemu" => VmmChoice::Qemu,
+        name => {
+            reader.mistake(format!(
+                "EXECUTOR_RUNTIME {name:?} is not part of this version: auto, firecracker or qemu"
+            ));
+            VmmChoice::Auto
+        }
+    };
     if reader.flag(&vars::USE_FIRECRACKER) == Some(false) && !reader.is_set(vars::RUNTIME.name) {
         reader.mistake(
             "EXECUTOR_USE_FIRECRACKER=false asks for plain containers, which this version does not have; remove it to run jobs in microVMs",
         );
+    }
+    choice
+}
+
+fn firecracker(reader: &mut Reader) -> FirecrackerConfig {
+    let mut limit = |var| Some(reader.integer(var)).filter(|bytes| *bytes > 0);
+    let (ingress, egress) = (limit(&vars::BANDWIDTH_INGRESS), limit(&vars::BANDWIDTH_EGRESS));
+    FirecrackerConfig {
+        binary: PathBuf::from(reader.text(&vars::FIRECRACKER_BINARY)),
+        jailer: PathBuf::from(reader.text(&vars::JAILER_BINARY)),
+        ingress,
+        egress,
     }
 }
 

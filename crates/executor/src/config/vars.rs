@@ -41,8 +41,16 @@ vars! {
         "Take no more jobs after this time and exit with 0 when the running ones have ended; 0 = never.";
     MAXIMUM_RUNTIME_PER_JOB = "EXECUTOR_MAXIMUM_RUNTIME_PER_JOB", "30m",
         "Wall-time limit of a job, everything included.";
-    RUNTIME = "EXECUTOR_RUNTIME", "qemu",
-        "What isolates jobs. This version has qemu: one microVM per job, on KVM where it works, by software emulation otherwise.";
+    RUNTIME = "EXECUTOR_RUNTIME", "auto",
+        "What isolates jobs: one microVM each, by firecracker (needs KVM and root) or by qemu (on KVM, or by software emulation); auto takes firecracker where it is installed and a trial guest boots, else qemu.";
+    FIRECRACKER_BINARY = "EXECUTOR_FIRECRACKER_BINARY", "firecracker",
+        "Firecracker, 1.16.1 or later and linked statically: path, or name in PATH.";
+    JAILER_BINARY = "EXECUTOR_JAILER_BINARY", "jailer",
+        "The jailer of the same version as Firecracker: path, or name in PATH.";
+    BANDWIDTH_INGRESS = "EXECUTOR_FIRECRACKER_BANDWIDTH_INGRESS", "524288000",
+        "Most bytes per second from the network to one job under firecracker; 0 = no limit.";
+    BANDWIDTH_EGRESS = "EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "524288000",
+        "Most bytes per second from one job to the network under firecracker; 0 = no limit.";
     USE_FIRECRACKER = "EXECUTOR_USE_FIRECRACKER", "",
         "Known to stock executors. true is the same as leaving it unset: jobs run in microVMs. false asks for plain containers, which this version does not have, and is refused.";
     JOB_NUM_CPUS = "EXECUTOR_JOB_NUM_CPUS", "4",
@@ -107,8 +115,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
         "microVMs start from the kernel of `executor install vm-image`",
     ),
     ("EXECUTOR_FIRECRACKER_SANDBOX_IMAGE", "no container wraps the microVM"),
-    ("EXECUTOR_FIRECRACKER_BANDWIDTH_INGRESS", "bandwidth is not limited"),
-    ("EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "bandwidth is not limited"),
     ("EXECUTOR_VM_STARTUP_SCRIPT_PATH", "the microVM has no system of its own to prepare"),
     ("EXECUTOR_KEEP_WORKSPACES", "the disk of a job lives and dies with its microVM"),
     ("EXECUTOR_DOCKER_HOST_MOUNT_PATH", "no container engine is used"),

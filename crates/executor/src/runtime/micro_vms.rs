@@ -1,31 +1,37 @@
 //! One microVM per job: builds the spec of a job's microVM and starts it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use microvm::disk::ScratchDisks;
 use microvm::guest_client::Prepare;
 use microvm::kernel::InstalledKernel;
 use microvm::net::guest_card;
-use microvm::{Accel, Disk, Nic, RunDirs, Vm, VmSpec, Vmm, accel, kernel};
+use microvm::{Accel, Disk, HostLimits, Nic, RunDirs, Vm, VmSpec, Vmm, accel, kernel};
 
 use tokio::sync::Mutex;
 
 use super::network::Networks;
 use super::{Machine, MachineSpec, RuntimeError, StartError, image_serial};
-use crate::config::{Acceleration, Config};
+use crate::config::{Acceleration, Config, VmmChoice};
 use crate::metrics::Metrics;
 
 const SCRATCH: &str = "scratch";
 const WORKSPACE: &str = "workspace";
+/// What a VMM needs beside the memory of its guest, with the page cache of its disks.
+const VMM_MEMORY_MIB: u64 = 256;
+/// Threads of a VMM beside its vCPUs.
+const VMM_THREADS: u32 = 16;
 
 /// Everything that microVMs need.
 pub struct MicroVms {
     kernel: InstalledKernel,
-    binary: PathBuf,
-    accel: Accel,
-    accel_reason: String,
+    vmm: Vmm,
+    /// Why this one, for people.
+    vmm_reason: String,
+    ingress: Option<u64>,
+    egress: Option<u64>,
     disks: ScratchDisks,
     run_dirs: RunDirs,
     networks: Networks,
@@ -59,22 +65,13 @@ impl MicroVms {
         networks.reclaim(&state_dir).await;
         let disks = ScratchDisks::open(&state_dir.join("disks"))
             .map_err(|error| io("scratch disks")(io::Error::other(error.to_string())))?;
-        let binary = config.qemu.binary.clone();
-        let (accel, accel_reason) = match config.qemu.acceleration {
-            Acceleration::Tcg => (Accel::Tcg, "EXECUTOR_ACCELERATION=tcg".to_owned()),
-            wish => {
-                let detected = accel::detect(&kernel, &binary, &state_dir).await;
-                if wish == Acceleration::Kvm && detected.accel != Accel::Kvm {
-                    return Err(RuntimeError::NoKvm(detected.reason));
-                }
-                (detected.accel, detected.reason)
-            }
-        };
+        let (vmm, vmm_reason) = choose(config, &kernel).await?;
         Ok(Self {
             kernel,
-            binary,
-            accel,
-            accel_reason,
+            vmm,
+            vmm_reason,
+            ingress: config.firecracker.ingress,
+            egress: config.firecracker.egress,
             disks,
             run_dirs,
             networks,
@@ -83,8 +80,18 @@ impl MicroVms {
         })
     }
 
-    pub(super) fn acceleration(&self) -> Accel {
-        self.accel
+    pub(super) fn name(&self) -> &'static str {
+        match self.vmm {
+            Vmm::Qemu { .. } => "qemu",
+            Vmm::Firecracker { .. } => "firecracker",
+        }
+    }
+
+    pub(super) fn acceleration(&self) -> &'static str {
+        match self.vmm {
+            Vmm::Qemu { accel, .. } => accel.as_str(),
+            Vmm::Firecracker { .. } => Accel::Kvm.as_str(),
+        }
     }
 
     pub(super) fn boot_timeout(&self) -> Duration {
@@ -93,7 +100,7 @@ impl MicroVms {
 
     /// Why guest code is executed as it is, for people.
     pub fn acceleration_reason(&self) -> &str {
-        &self.accel_reason
+        &self.vmm_reason
     }
 
     pub(super) async fn reclaim(&self) -> io::Result<()> {
@@ -132,8 +139,11 @@ impl MicroVms {
             .map_err(|error| StartError::Host(error.to_string()))?
             .map_err(StartError::Host)?;
         let mut vm_spec = self.vm_spec(&spec, run_dir, scratch);
-        vm_spec.nic =
-            network.as_ref().map(|network| Nic { namespace: network.namespace().to_owned() });
+        vm_spec.nic = network.as_ref().map(|network| Nic {
+            namespace: network.namespace().to_owned(),
+            ingress: self.ingress,
+            egress: self.egress,
+        });
         let prepare = Prepare { network: network.as_ref().map(|_| guest_card()), ..prepare(&spec) };
         let vm = Vm::boot(vm_spec, Instant::now() + self.boot_timeout).await?;
         let machine = Machine { vm, network: Mutex::new(network), _running: metrics.vm_running() };
@@ -149,7 +159,6 @@ impl MicroVms {
 
     /// The microVM of a job; a function of the job and of what is installed.
     fn vm_spec(&self, spec: &MachineSpec, run_dir: PathBuf, scratch: PathBuf) -> VmSpec {
-        let vmm = Vmm::Qemu { binary: self.binary.clone(), accel: self.accel };
         let disk = |path: PathBuf, read_only, serial: String| Disk { path, read_only, serial };
         let mut disks = vec![disk(scratch, false, SCRATCH.to_owned())];
         disks.extend(spec.workspace.clone().map(|path| disk(path, true, WORKSPACE.to_owned())));
@@ -164,9 +173,63 @@ impl MicroVms {
             memory_mib: spec.memory_mib,
             disks,
             run_dir,
-            ..VmSpec::new(&spec.name, &self.kernel, vmm)
+            host_limits: HostLimits {
+                memory_overhead_mib: Some(VMM_MEMORY_MIB),
+                cpu_percent: None,
+                tasks: Some(spec.vcpus + VMM_THREADS),
+            },
+            ..VmSpec::new(&spec.name, &self.kernel, self.vmm.clone())
         }
     }
+}
+
+/// The VMM that the operator wants, or the best that runs guests here, and why.
+async fn choose(config: &Config, kernel: &InstalledKernel) -> Result<(Vmm, String), RuntimeError> {
+    let tried = match (config.vmm, config.qemu.acceleration) {
+        (VmmChoice::Qemu, _) => Err("EXECUTOR_RUNTIME=qemu".to_owned()),
+        (VmmChoice::Auto | VmmChoice::Firecracker, Acceleration::Tcg) => {
+            Err("EXECUTOR_ACCELERATION=tcg, and Firecracker needs KVM".to_owned())
+        }
+        (VmmChoice::Auto | VmmChoice::Firecracker, _) => firecracker(config, kernel).await,
+    };
+    let why_not = match tried {
+        Ok(chosen) => return Ok(chosen),
+        Err(why_not) if config.vmm == VmmChoice::Firecracker => {
+            return Err(RuntimeError::NoFirecracker(why_not));
+        }
+        Err(why_not) => why_not,
+    };
+    let binary = config.qemu.binary.clone();
+    let (accel, reason) = match config.qemu.acceleration {
+        Acceleration::Tcg => (Accel::Tcg, "EXECUTOR_ACCELERATION=tcg".to_owned()),
+        wish => {
+            let detected = accel::detect(kernel, &binary, &config.state_dir).await;
+            if wish == Acceleration::Kvm && detected.accel != Accel::Kvm {
+                return Err(RuntimeError::NoKvm(detected.reason));
+            }
+            (detected.accel, format!("{} (not Firecracker: {why_not})", detected.reason))
+        }
+    };
+    Ok((Vmm::Qemu { binary, accel }, reason))
+}
+
+async fn firecracker(config: &Config, kernel: &InstalledKernel) -> Result<(Vmm, String), String> {
+    let binary = in_path(&config.firecracker.binary)?;
+    let jailer = in_path(&config.firecracker.jailer)?;
+    let found = accel::try_firecracker(kernel, &binary, &jailer, &config.state_dir).await?;
+    Ok((Vmm::Firecracker { binary, jailer }, found))
+}
+
+/// The jailer wants the absolute path of what it starts.
+fn in_path(program: &Path) -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut candidates = std::env::split_paths(&path).map(|dir| dir.join(program));
+    let found = if program.components().count() > 1 {
+        std::fs::canonicalize(program).ok()
+    } else {
+        candidates.find_map(|path| std::fs::canonicalize(path).ok())
+    };
+    found.ok_or_else(|| format!("{} is not installed", program.display()))
 }
 
 fn prepare(spec: &MachineSpec) -> Prepare {

@@ -81,6 +81,9 @@ pub enum RuntimeError {
     /// `EXECUTOR_ACCELERATION=kvm`, and no guest runs under KVM.
     #[error("KVM does not work here: {0}")]
     NoKvm(String),
+    /// `EXECUTOR_RUNTIME=firecracker`, and it does not run here.
+    #[error("Firecracker does not work here: {0}")]
+    NoFirecracker(String),
 }
 
 impl Runtime {
@@ -95,14 +98,14 @@ impl Runtime {
     /// Its name, for people.
     pub fn name(&self) -> &'static str {
         match self {
-            Self::MicroVms(_) => "qemu",
+            Self::MicroVms(vms) => vms.name(),
         }
     }
 
     /// How guest code is executed, for people.
     pub fn acceleration(&self) -> &'static str {
         match self {
-            Self::MicroVms(vms) => vms.acceleration().as_str(),
+            Self::MicroVms(vms) => vms.acceleration(),
         }
     }
 

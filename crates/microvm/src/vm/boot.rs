@@ -14,10 +14,12 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 
+use super::process::Process;
 use super::supervise::{self, Machine};
 use super::{BootError, BootTimings, ExitReason, Vm, VmExit};
 use crate::channel::{Channel, HelloError};
 use crate::console::Console;
+use crate::firecracker::jail::Jail;
 use crate::guest_client::GuestClient;
 use crate::guest_client::unix_time_ns;
 use crate::qemu;
@@ -29,13 +31,25 @@ pub async fn boot(spec: VmSpec, deadline: Instant) -> Result<Vm, BootError> {
     spec.check()?;
     let begin = Instant::now();
     let run_dir = RunDir::make(&spec.run_dir)?;
-    let sockets = Sockets::bind(&spec.run_dir)?;
-    let mut machine = spawn(&spec, run_dir)?;
+    let (mut machine, sockets) = match &spec.vmm {
+        Vmm::Qemu { binary, accel } => {
+            let sockets = Sockets::bind(&spec.run_dir)?;
+            (spawn(&spec, binary, *accel, run_dir)?, sockets)
+        }
+        Vmm::Firecracker { binary, jailer } => {
+            let (spec, binary, jailer) = (spec.clone(), binary.clone(), jailer.clone());
+            // To its end even if nobody waits any more: what the jailer started has an owner then.
+            let started = tokio::spawn(async move { jailed(spec, binary, jailer, run_dir).await });
+            started.await.expect("it does not panic and nobody aborts it")?
+        }
+    };
     let mut timings = BootTimings { spawn: begin.elapsed(), ..BootTimings::default() };
     let ready = async {
         let connections = sockets.accept().await.map_err(|error| run_dir_error(&spec, error))?;
         timings.vmm = begin.elapsed() - timings.spawn;
-        machine.tasks.push(tokio::spawn(machine.shutdown.clone().listen(connections.qmp)));
+        if let Some(qmp) = connections.qmp {
+            machine.tasks.push(tokio::spawn(machine.shutdown.clone().listen(qmp)));
+        }
         let opened = Channel::open(connections.control, connections.bulk, hello()).await;
         timings.guest = begin.elapsed() - timings.spawn - timings.vmm;
         Ok::<_, BootError>(opened)
@@ -43,7 +57,7 @@ pub async fn boot(spec: VmSpec, deadline: Instant) -> Result<Vm, BootError> {
     let outcome = tokio::select! {
         ready = ready => Outcome::Ready(ready),
         () = tokio::time::sleep_until(deadline.into()) => Outcome::Deadline,
-        _ = machine.child.wait() => Outcome::Exited,
+        _ = machine.process.wait() => Outcome::Exited,
     };
     let (channel, hello) = match outcome {
         Outcome::Ready(Ok(Ok(opened))) => opened,
@@ -95,9 +109,38 @@ async fn give_up(outcome: Outcome, mut machine: Machine, begin: Instant) -> Boot
     }
 }
 
-fn spawn(spec: &VmSpec, run_dir: RunDir) -> Result<Machine, BootError> {
-    let Vmm::Qemu { binary, accel } = &spec.vmm;
-    let tsc = (*accel == Accel::Tcg).then(tsc::frequency);
+/// Firecracker in a jail, with the sockets where its guest will connect.
+async fn jailed(
+    spec: VmSpec,
+    binary: PathBuf,
+    jailer: PathBuf,
+    run_dir: RunDir,
+) -> Result<(Machine, Sockets), BootError> {
+    let building = (spec.clone(), binary.clone());
+    let built = tokio::task::spawn_blocking(move || Jail::build(&building.0, &building.1)).await;
+    let jail = built.expect("it does not panic").map_err(|error| run_dir_error(&spec, error))?;
+    let (control, bulk) = jail.listen().map_err(|error| run_dir_error(&spec, error))?;
+    let (process, output) = jail
+        .start(&spec, &binary, &jailer)
+        .await
+        .map_err(|source| BootError::Spawn { program: binary.display().to_string(), source })?;
+    let (console, messages) = (Console::default(), Console::default());
+    let tasks = vec![
+        tokio::spawn(console.clone().fill_from(output.stdout)),
+        tokio::spawn(messages.clone().fill_from(output.stderr)),
+    ];
+    let (process, shutdown) = (Process::Jailed(process), ShutdownReason::default());
+    let machine = Machine { process, console, messages, shutdown, tasks, run_dir };
+    Ok((machine, Sockets { control, bulk, qmp: None }))
+}
+
+fn spawn(
+    spec: &VmSpec,
+    binary: &Path,
+    accel: Accel,
+    run_dir: RunDir,
+) -> Result<Machine, BootError> {
+    let tsc = (accel == Accel::Tcg).then(tsc::frequency);
     let mut command = match &spec.nic {
         // In the namespace of its TAP, which has no other way out.
         Some(nic) => {
@@ -108,7 +151,7 @@ fn spawn(spec: &VmSpec, run_dir: RunDir) -> Result<Machine, BootError> {
         None => Command::new(binary),
     };
     let mut child = command
-        .args(qemu::arguments(spec, *accel, tsc))
+        .args(qemu::arguments(spec, accel, tsc))
         .current_dir(&run_dir.path)
         .env_clear()
         // Signals to the executor's terminal are not for the VMM.
@@ -123,7 +166,8 @@ fn spawn(spec: &VmSpec, run_dir: RunDir) -> Result<Machine, BootError> {
     let messages = Console::default();
     let tasks = pumps(&mut child, &console, &messages);
     let shutdown = ShutdownReason::default();
-    Ok(Machine { child, console, messages, shutdown, tasks, run_dir })
+    let process = Process::Child(child);
+    Ok(Machine { process, console, messages, shutdown, tasks, run_dir })
 }
 
 fn pumps(child: &mut Child, console: &Console, messages: &Console) -> Vec<JoinHandle<()>> {
@@ -179,13 +223,14 @@ impl Drop for RunDir {
 struct Sockets {
     control: UnixListener,
     bulk: UnixListener,
-    qmp: UnixListener,
+    /// QEMU only.
+    qmp: Option<UnixListener>,
 }
 
 struct Connections {
     control: UnixStream,
     bulk: UnixStream,
-    qmp: UnixStream,
+    qmp: Option<UnixStream>,
 }
 
 impl Sockets {
@@ -198,13 +243,19 @@ impl Sockets {
         Ok(Self {
             control: bind(qemu::CONTROL_SOCKET)?,
             bulk: bind(qemu::BULK_SOCKET)?,
-            qmp: bind(qemu::QMP_SOCKET)?,
+            qmp: Some(bind(qemu::QMP_SOCKET)?),
         })
     }
 
     async fn accept(&self) -> io::Result<Connections> {
+        let qmp = async {
+            match &self.qmp {
+                Some(qmp) => Ok(Some(qmp.accept().await?.0)),
+                None => Ok(None),
+            }
+        };
         let (control, bulk, qmp) =
-            tokio::try_join!(self.control.accept(), self.bulk.accept(), self.qmp.accept())?;
-        Ok(Connections { control: control.0, bulk: bulk.0, qmp: qmp.0 })
+            tokio::try_join!(self.control.accept(), self.bulk.accept(), qmp)?;
+        Ok(Connections { control: control.0, bulk: bulk.0, qmp })
     }
 }

@@ -1,16 +1,14 @@
 //! One task owns a running VM: it sees it end, finds out why, and removes what is left.
 
-use std::io;
-use std::process::ExitStatus;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::boot::RunDir;
+use super::process::Process;
 use super::{ExitReason, State, VmExit};
 use crate::channel::Channel;
 use crate::console::Console;
@@ -25,7 +23,7 @@ const PING: Duration = Duration::from_secs(2);
 
 /// A VMM process and everything that belongs to it.
 pub struct Machine {
-    pub child: Child,
+    pub process: Process,
     pub console: Console,
     pub messages: Console,
     pub shutdown: ShutdownReason,
@@ -59,7 +57,7 @@ async fn supervise(
             machine.kill().await;
             machine.exit_because(ExitReason::Destroyed)
         }
-        _ = machine.child.wait() => machine.exit().await,
+        _ = machine.process.wait() => machine.exit().await,
         reason = channel.lost() => machine.ended_with_channel(reason).await,
         () = silence(&guest, silence_limit) => {
             machine.kill().await;
@@ -95,19 +93,17 @@ async fn silence(guest: &GuestClient, limit: Duration) {
 impl Machine {
     /// Kills the VMM and reaps it. Its guest owns nothing that would need a gentler end.
     pub async fn kill(&mut self) {
-        if let Err(error) = self.child.kill().await {
-            tracing::warn!(%error, "VMM not killed");
-        }
+        self.process.kill().await;
     }
 
     /// Whether the VMM ends by itself within the grace.
     pub async fn ends_soon(&mut self) -> bool {
-        timeout(GRACE, self.child.wait()).await.is_ok()
+        timeout(GRACE, self.process.wait()).await.is_ok()
     }
 
     /// Why the VMM, which has ended, did so.
     pub async fn exit(&mut self) -> VmExit {
-        let status = self.child.wait().await;
+        let status = self.process.wait().await;
         self.hear_last_words().await;
         let reason = match (self.console.panic_line(), self.shutdown.get().as_deref()) {
             (Some(line), _) => ExitReason::Panic(line),
@@ -149,18 +145,19 @@ impl Machine {
         for task in &self.tasks {
             task.abort();
         }
-        let Self { run_dir, .. } = self;
-        let removed = tokio::task::spawn_blocking(move || drop(run_dir)).await;
+        let Self { process, run_dir, .. } = self;
+        let removed = tokio::task::spawn_blocking(move || {
+            // First what runs in it.
+            drop(process);
+            drop(run_dir);
+        })
+        .await;
         if let Err(error) = removed {
             tracing::warn!(%error, "run directory not removed");
         }
     }
 }
 
-fn describe(status: &io::Result<ExitStatus>, messages: &str) -> String {
-    let status = match status {
-        Ok(status) => status.to_string(),
-        Err(error) => error.to_string(),
-    };
-    if messages.is_empty() { status } else { format!("{status}: {messages}") }
+fn describe(status: &str, messages: &str) -> String {
+    if messages.is_empty() { status.to_owned() } else { format!("{status}: {messages}") }
 }

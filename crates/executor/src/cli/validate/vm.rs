@@ -31,6 +31,9 @@ fn cannot_open(error: &RuntimeError) -> Finding {
         RuntimeError::NoKvm(_) => {
             "load the module kvm_intel or kvm_amd, allow nested virtualization, or set EXECUTOR_ACCELERATION=auto"
         }
+        RuntimeError::NoFirecracker(_) => {
+            "install Firecracker 1.16.1 or later with its jailer and run as root on a machine with KVM, or set EXECUTOR_RUNTIME=auto"
+        }
         RuntimeError::Images(_) | RuntimeError::Io { .. } => "check EXECUTOR_STATE_DIR",
     };
     Finding::error(error.to_string(), fix)
