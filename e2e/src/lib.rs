@@ -11,6 +11,7 @@ pub mod folder;
 pub mod http;
 pub mod images;
 pub mod instance;
+pub mod kvm_box;
 pub mod outside;
 pub mod postgres;
 pub mod processes;

@@ -1,6 +1,7 @@
 //! The real programs, real virtual machines, one story per test.
 
 mod executor_killed;
+mod firecracker;
 mod instance_killed;
 mod limits;
 mod many_jobs;
