@@ -129,6 +129,9 @@ pub struct QemuConfig {
     pub boot_timeout: Duration,
 }
 
+/// Folder of installed programs in the state directory.
+pub const PROGRAMS: &str = "bin";
+
 /// The queues there are.
 const QUEUES: [&str; 3] = ["batches", "codeintel", "jobs"];
 
@@ -364,6 +367,11 @@ fn kernel_dir_in(reader: &Reader, state_dir: &std::path::Path) -> PathBuf {
 pub fn kernel_dir(source: &dyn Source) -> PathBuf {
     let reader = Reader::new(source);
     kernel_dir_in(&reader, &PathBuf::from(reader.text(&vars::STATE_DIR)))
+}
+
+/// Where `executor install` puts programs.
+pub fn programs_dir(source: &dyn Source) -> PathBuf {
+    PathBuf::from(Reader::new(source).text(&vars::STATE_DIR)).join(PROGRAMS)
 }
 
 fn docker_auth(reader: &mut Reader) -> DockerAuthConfig {

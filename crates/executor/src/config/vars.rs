@@ -44,9 +44,9 @@ vars! {
     RUNTIME = "EXECUTOR_RUNTIME", "auto",
         "What isolates jobs: one microVM each, by firecracker (needs KVM and root) or by qemu (on KVM, or by software emulation); auto takes firecracker where it is installed and a trial guest boots, else qemu.";
     FIRECRACKER_BINARY = "EXECUTOR_FIRECRACKER_BINARY", "firecracker",
-        "Firecracker, 1.16.1 or later and linked statically: path, or name in PATH.";
+        "Firecracker, 1.16.1 or later and linked statically: path, or name of what `executor install firecracker` put in place or of a program in PATH.";
     JAILER_BINARY = "EXECUTOR_JAILER_BINARY", "jailer",
-        "The jailer of the same version as Firecracker: path, or name in PATH.";
+        "The jailer of the same version as Firecracker, looked for in the same places.";
     BANDWIDTH_INGRESS = "EXECUTOR_FIRECRACKER_BANDWIDTH_INGRESS", "524288000",
         "Most bytes per second from the network to one job under firecracker; 0 = no limit.";
     BANDWIDTH_EGRESS = "EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "524288000",

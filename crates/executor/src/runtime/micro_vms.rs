@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 
 use super::network::Networks;
 use super::{Machine, MachineSpec, RuntimeError, StartError, image_serial};
-use crate::config::{Acceleration, Config, VmmChoice};
+use crate::config::{Acceleration, Config, PROGRAMS, VmmChoice};
 use crate::metrics::Metrics;
 
 const SCRATCH: &str = "scratch";
@@ -214,22 +214,26 @@ async fn choose(config: &Config, kernel: &InstalledKernel) -> Result<(Vmm, Strin
 }
 
 async fn firecracker(config: &Config, kernel: &InstalledKernel) -> Result<(Vmm, String), String> {
-    let binary = in_path(&config.firecracker.binary)?;
-    let jailer = in_path(&config.firecracker.jailer)?;
+    let installed = config.state_dir.join(PROGRAMS);
+    let binary = find(&config.firecracker.binary, &installed)?;
+    let jailer = find(&config.firecracker.jailer, &installed)?;
     let found = accel::try_firecracker(kernel, &binary, &jailer, &config.state_dir).await?;
     Ok((Vmm::Firecracker { binary, jailer }, found))
 }
 
-/// The jailer wants the absolute path of what it starts.
-fn in_path(program: &Path) -> Result<PathBuf, String> {
+/// What we installed goes before what is in `PATH`. The jailer wants the absolute path of what it starts.
+fn find(program: &Path, installed: &Path) -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut candidates = std::env::split_paths(&path).map(|dir| dir.join(program));
+    let dirs = std::iter::once(installed.to_owned()).chain(std::env::split_paths(&path));
+    let mut candidates = dirs.map(|dir| dir.join(program));
     let found = if program.components().count() > 1 {
         std::fs::canonicalize(program).ok()
     } else {
         candidates.find_map(|path| std::fs::canonicalize(path).ok())
     };
-    found.ok_or_else(|| format!("{} is not installed", program.display()))
+    found.ok_or_else(|| {
+        format!("{} is not installed, run `executor install firecracker`", program.display())
+    })
 }
 
 fn prepare(spec: &MachineSpec) -> Prepare {

@@ -115,6 +115,10 @@ pub fn jailer_arguments(hierarchy: &Hierarchy, spec: &VmSpec) -> Vec<(&'static s
 ///
 /// # Errors
 /// One of them is still busy, or is not ours to remove.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "off the runtime's threads; version 1 cannot be waited on"
+)]
 pub fn remove(vm: &str) -> io::Result<()> {
     for folder in Hierarchy::detect().folders(vm) {
         let mut tries = 0;

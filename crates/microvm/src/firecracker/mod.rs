@@ -2,6 +2,7 @@
 //! `tests`. What is done with them is in [`jail`].
 
 pub(crate) mod cgroup;
+pub mod install;
 pub(crate) mod jail;
 mod user_ids;
 pub mod version;

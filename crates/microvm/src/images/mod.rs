@@ -19,7 +19,7 @@ mod manifest;
 mod merge;
 mod pull;
 mod reference;
-mod registry;
+pub(crate) mod registry;
 mod request;
 mod source;
 pub mod squash;
