@@ -98,6 +98,55 @@ fn build(folder: &Folder) -> Vec<PathBuf> {
     packages.map(|entry| entry.expect("it can be read").path()).collect()
 }
 
+/// As systemd says, if it is there.
+fn units_are_clean(root: &Root) {
+    if Command::new("systemd-analyze").arg("--version").output().is_ok() {
+        let mut verify = Command::new("systemd-analyze");
+        verify.arg("verify").arg("--man=no").arg(format!("--root={}", root.path.display()));
+        let units = ["instance.service", "executor.service"];
+        let verified = verify.args(units).output().unwrap();
+        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+        let ours: Vec<&str> =
+            said.lines().filter(|line| units.iter().any(|unit| line.contains(unit))).collect();
+        assert_eq!(ours, [] as [&str; 0], "{said}");
+    }
+}
+
+/// What a newcomer does first: an instance, a token, the kernel, and a check of everything.
+async fn programs_work(root: &Root, folder: &Folder) {
+    let (port, data) = (free_port(), "/var/lib/executors-instance");
+    let mut generate = root.command("instance");
+    generate.args(["config", "generate-token", "--save"]).env("INSTANCE_DATA_DIR", data);
+    let token = run_command(&mut generate).trim().to_owned();
+    let mut serve = root.command("instance");
+    serve.args(["serve", "--listen", &format!("127.0.0.1:{port}")]).env("INSTANCE_DATA_DIR", data);
+    let mut instance = Program::start("instance", serve, folder.path());
+    let ready = format!("http://127.0.0.1:{port}/readyz");
+    until_true("the instance is ready", PATIENCE, async || {
+        e2e::http::client()
+            .get(&ready)
+            .send()
+            .await
+            .is_ok_and(|answer| answer.status().is_success())
+    })
+    .await;
+    let kernel = root.path.join("opt/vm-image");
+    run_command(Command::new("cp").arg("-a").arg(images::kernel()).arg(&kernel));
+    let mut validate = root.command("executor");
+    validate
+        .arg("validate")
+        .env("EXECUTOR_FRONTEND_URL", format!("http://127.0.0.1:{port}"))
+        .env("EXECUTOR_FRONTEND_PASSWORD", &token)
+        .env("EXECUTOR_QUEUE_NAME", "jobs")
+        .env("EXECUTOR_STATE_DIR", "/var/lib/executors-executor")
+        .env("EXECUTOR_KERNEL_DIR", "/opt/vm-image")
+        .env("EXECUTOR_ACCELERATION", "tcg");
+    let report = run_command(&mut validate);
+    assert!(report.contains("All checks passed!") && !report.contains("error "), "{report}");
+    instance.kill();
+    std::fs::remove_dir_all(&kernel).unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn packages_install_work_and_leave_only_data() {
     if !nix::unistd::geteuid().is_root() {
@@ -138,53 +187,12 @@ async fn packages_install_work_and_leave_only_data() {
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     root.run("apt-get", &[&apt[..], &names].concat());
 
-    // The units are clean, if systemd is there to say so.
-    if Command::new("systemd-analyze").arg("--version").output().is_ok() {
-        let mut verify = Command::new("systemd-analyze");
-        verify.arg("verify").arg("--man=no").arg(format!("--root={}", root.path.display()));
-        let units = ["instance.service", "executor.service"];
-        let verified = verify.args(units).output().unwrap();
-        let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-        let ours: Vec<&str> =
-            said.lines().filter(|line| units.iter().any(|unit| line.contains(unit))).collect();
-        assert_eq!(ours, [] as [&str; 0], "{said}");
-    }
+    units_are_clean(&root);
     let settings = root.path.join("etc/executors/executor.env");
     let mode = std::os::unix::fs::PermissionsExt::mode(&settings.metadata().unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600, "the settings hold a secret");
 
-    // What a newcomer does next: the instance, a token, the kernel, and a check of everything.
-    let (port, data) = (free_port(), "/var/lib/executors-instance");
-    let mut generate = root.command("instance");
-    generate.args(["config", "generate-token", "--save"]).env("INSTANCE_DATA_DIR", data);
-    let token = run_command(&mut generate).trim().to_owned();
-    let mut serve = root.command("instance");
-    serve.args(["serve", "--listen", &format!("127.0.0.1:{port}")]).env("INSTANCE_DATA_DIR", data);
-    let mut instance = Program::start("instance", serve, folder.path());
-    let ready = format!("http://127.0.0.1:{port}/readyz");
-    until_true("the instance is ready", PATIENCE, async || {
-        e2e::http::client()
-            .get(&ready)
-            .send()
-            .await
-            .is_ok_and(|answer| answer.status().is_success())
-    })
-    .await;
-    let kernel = root.path.join("opt/vm-image");
-    run_command(Command::new("cp").arg("-a").arg(images::kernel()).arg(&kernel));
-    let mut validate = root.command("executor");
-    validate
-        .arg("validate")
-        .env("EXECUTOR_FRONTEND_URL", format!("http://127.0.0.1:{port}"))
-        .env("EXECUTOR_FRONTEND_PASSWORD", &token)
-        .env("EXECUTOR_QUEUE_NAME", "jobs")
-        .env("EXECUTOR_STATE_DIR", "/var/lib/executors-executor")
-        .env("EXECUTOR_KERNEL_DIR", "/opt/vm-image")
-        .env("EXECUTOR_ACCELERATION", "tcg");
-    let report = run_command(&mut validate);
-    assert!(report.contains("All checks passed!") && !report.contains("error "), "{report}");
-    instance.kill();
-    std::fs::remove_dir_all(&kernel).unwrap();
+    programs_work(&root, &folder).await;
 
     root.run("apt-get", &["remove", "-qq", "-y", "executors-instance", "executors-executor"]);
     let ours = |path: &&String| {

@@ -55,10 +55,8 @@ impl Jail {
     pub fn build(spec: &VmSpec, binary: &Path) -> io::Result<Self> {
         let program = binary.file_name().and_then(|name| name.to_str()).unwrap_or_default();
         let base = spec.run_dir.join(BASE);
-        let root = base.join(program).join(&spec.name).join("root");
+        let root = make_root(&base, &Path::new(program).join(&spec.name).join("root"))?;
         let user = UserId::take()?;
-        // Ours alone up to here, so that nobody can plant links: the jailer follows them as root.
-        DirBuilder::new().recursive(true).mode(0o700).create(&root)?;
         let jail = Self { base, root, program: program.to_owned(), user };
         jail.share(&spec.kernel, KERNEL)?;
         jail.share(&spec.initramfs, INITRAMFS)?;
@@ -202,6 +200,27 @@ impl Drop for Jailed {
     }
 }
 
+/// Makes the folders down to a jail's root, in a run directory that is ours alone. A link that somebody
+/// planted in there is not followed: the jailer would, as root.
+fn make_root(base: &Path, below: &Path) -> io::Result<PathBuf> {
+    let mut path = base.to_owned();
+    let mut names = below.components();
+    loop {
+        match DirBuilder::new().mode(0o700).create(&path) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+            _ if !fs::symlink_metadata(&path)?.is_dir() => {
+                let problem = format!("{} is in the way of the jail", path.display());
+                return Err(io::Error::new(io::ErrorKind::NotADirectory, problem));
+            }
+            _ => {}
+        }
+        match names.next() {
+            Some(name) => path.push(name),
+            None => return Ok(path),
+        }
+    }
+}
+
 fn config_text(spec: &VmSpec) -> String {
     config(spec).to_string()
 }
@@ -232,4 +251,32 @@ fn roots_in(base: &Path) -> Vec<(u64, u64)> {
     let jails = folders(base).into_iter().flat_map(|program| folders(&program));
     let roots = jails.filter_map(|jail| fs::symlink_metadata(jail.join("root")).ok());
     roots.map(|root| (root.dev(), root.ino())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn what_is_planted_in_the_way_of_a_jail_is_not_followed() {
+        let below = Path::new("firecracker/vm/root");
+        for planted in
+            ["jail", "jail/firecracker", "jail/firecracker/vm", "jail/firecracker/vm/root"]
+        {
+            let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let link = dir.path().join(planted);
+            fs::create_dir_all(link.parent().unwrap()).unwrap();
+            symlink(elsewhere.path(), &link).unwrap();
+            assert!(make_root(&dir.path().join(BASE), below).is_err(), "{planted}");
+            assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{planted}");
+            fs::remove_file(&link).unwrap();
+            fs::write(&link, "a file").unwrap();
+            assert!(make_root(&dir.path().join(BASE), below).is_err(), "{planted}");
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let root = make_root(&dir.path().join(BASE), below).unwrap();
+        assert_eq!(fs::metadata(root).unwrap().permissions().mode() & 0o777, 0o700);
+    }
 }
