@@ -77,7 +77,7 @@ async fn jobs_run_in_jailed_firecrackers_and_leave_nothing() {
     let two_images = json!({
         "repository": "sample",
         "steps": [
-            { "name": "count", "image": IMAGE, "run": "uname -sr\ncat src/* | wc -l > lines" },
+            { "name": "count", "image": IMAGE, "run": "uname -sr\ngrep -cwE 'svm|vmx' /proc/cpuinfo | sed 's/^/virtualization: /'\ncat src/* | wc -l > lines" },
             { "name": "show", "image": "executors.internal/base:1", "run": "echo there are $(cat lines) lines; git log -1 --format=%H" },
         ],
         "artifacts": ["lines"],
@@ -86,6 +86,7 @@ async fn jobs_run_in_jailed_firecrackers_and_leave_nothing() {
     two_images.reaches("completed", PATIENCE).await;
     let log = two_images.log().await;
     assert!(log.contains("firecracker (kvm)"), "{log}");
+    assert!(log.contains("stdout: virtualization: 0"), "{log}");
     assert!(log.contains("there are 3 lines") && log.contains(&world.commit), "{log}");
     let artifact = world.api.text(&format!("/jobs/{}/artifacts/lines", two_images.id)).await;
     assert_eq!(artifact, "3\n");

@@ -14,7 +14,9 @@ use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::cgroup::Hierarchy;
 use super::user_ids::UserId;
-use super::{CONFIG, INITRAMFS, KERNEL, VSOCK, config, drive_name, jailer_arguments};
+use super::{
+    CONFIG, INITRAMFS, KERNEL, PROCESSOR, VSOCK, config, drive_name, jailer_arguments, processor,
+};
 use crate::pidfd;
 use crate::spec::VmSpec;
 
@@ -69,9 +71,11 @@ impl Jail {
                 jail.give(&jail.root.join(&name))?;
             }
         }
-        let config = jail.root.join(CONFIG);
-        fs::write(&config, config_text(spec))?;
-        jail.give(&config)?;
+        for (name, content) in [(CONFIG, config(spec)), (PROCESSOR, processor())] {
+            let path = jail.root.join(name);
+            fs::write(&path, content.to_string())?;
+            jail.give(&path)?;
+        }
         Ok(jail)
     }
 
@@ -219,10 +223,6 @@ fn make_root(base: &Path, below: &Path) -> io::Result<PathBuf> {
             None => return Ok(path),
         }
     }
-}
-
-fn config_text(spec: &VmSpec) -> String {
-    config(spec).to_string()
 }
 
 async fn last_words(output: &mut Output) -> String {
