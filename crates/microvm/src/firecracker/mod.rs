@@ -29,6 +29,11 @@ const GUEST_CID: u32 = 3;
 /// Refilled so often that a limited card does not stutter.
 const REFILL_MS: u64 = 100;
 
+/// Whether this machine has the cgroups that limit a VMM.
+pub fn has_cgroups() -> bool {
+    Hierarchy::detect() != Hierarchy::None
+}
+
 /// The whole configuration of the VM (`--config-file`), with paths as seen from inside the jail.
 fn config(spec: &VmSpec) -> Value {
     let drives: Vec<Value> = spec

@@ -6,7 +6,7 @@ use executor::config::Config;
 use executor::metrics::Metrics;
 use executor::runtime::{MachineSpec, Runtime, RuntimeError};
 
-use super::{Check, Finding, check};
+use super::{Check, Finding, check, tools};
 
 /// The trial machine does nothing, quickly.
 const MEMORY_MIB: u64 = 256;
@@ -19,6 +19,11 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
     };
     let mut checks =
         vec![check("vm-image", Finding::Ok("kernel and initramfs are installed".into()))];
+    if runtime.name() == "qemu" {
+        checks.push(tools::qemu(config).await);
+    } else {
+        checks.push(check("cgroups", cgroups()));
+    }
     checks.push(check("acceleration", acceleration(&runtime)));
     checks.push(check("network", network(config, &runtime)));
     checks.push(check("microVM", boot(config, &runtime).await));
@@ -51,6 +56,16 @@ fn acceleration(runtime: &Runtime) -> Finding {
             "use a machine with virtualization, for example a metal instance or one with nested virtualization",
         ),
     }
+}
+
+fn cgroups() -> Finding {
+    if microvm::firecracker::has_cgroups() {
+        return Finding::Ok("memory and threads of each VMM are limited".into());
+    }
+    Finding::warning(
+        "a VMM could take more memory than its guest has: no cgroups with memory and pids",
+        "mount cgroups of version 2 on /sys/fs/cgroup, or those of version 1 below it",
+    )
 }
 
 /// A namespace with its rules was made and removed, as for a job.
