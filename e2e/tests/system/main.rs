@@ -10,4 +10,5 @@ mod network_cut;
 mod operations;
 mod outcomes;
 mod quickstart;
+mod reclaim;
 mod tokens;
