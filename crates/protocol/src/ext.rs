@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::nullable::or_default;
 
-/// A set of extensions as a header value: `append-logs, phases, results, reasons, long-poll`.
+/// A set of extensions as a header value: `append-logs, phases, results, reasons, long-poll, hold`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Extensions {
     /// Log output is appended at a byte offset instead of re-sent whole.
@@ -21,12 +21,20 @@ pub struct Extensions {
     pub reasons: bool,
     /// Dequeue and heartbeat may be held open by `Prefer: wait`.
     pub long_poll: bool,
+    /// The machine of a failed job may be kept, see [`crate::hold`].
+    pub hold: bool,
 }
 
 impl Extensions {
     /// Everything this version speaks.
-    pub const ALL: Self =
-        Self { append_logs: true, phases: true, results: true, reasons: true, long_poll: true };
+    pub const ALL: Self = Self {
+        append_logs: true,
+        phases: true,
+        results: true,
+        reasons: true,
+        long_poll: true,
+        hold: true,
+    };
 
     /// Reads a header value; unknown names are ignored.
     pub fn parse(value: &str) -> Self {
@@ -37,6 +45,7 @@ impl Extensions {
             results: has("results"),
             reasons: has("reasons"),
             long_poll: has("long-poll"),
+            hold: has("hold"),
         }
     }
 
@@ -54,6 +63,7 @@ impl fmt::Display for Extensions {
             (self.results, "results"),
             (self.reasons, "reasons"),
             (self.long_poll, "long-poll"),
+            (self.hold, "hold"),
         ];
         let mut separator = "";
         for (_, name) in names.iter().filter(|(on, _)| *on) {
@@ -269,6 +279,9 @@ pub struct JobExtensions {
     pub network_addresses: Vec<String>,
     /// Where given, these domains and nothing else: `example.com`, `*.example.com`, `example.com:22`.
     pub network_domains: Option<Vec<String>>,
+    /// If the job fails, its machine is kept this many seconds, see [`crate::hold`]; 0 = it is not.
+    /// Never above the executor's own maximum.
+    pub hold_seconds: u64,
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::hold::HoldWish;
 use crate::nullable::or_default;
 
 /// A job id as it appears in heartbeats: peers send integers, floats or strings, mixed.
@@ -142,6 +143,9 @@ pub struct HeartbeatResponse {
     /// Ours: the site admin asks this executor to drain.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub drain: bool,
+    /// Ours: running jobs for which a site admin said whether their machine is kept if they fail.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", deserialize_with = "or_default")]
+    pub holds: Vec<HoldWish>,
 }
 
 #[cfg(test)]

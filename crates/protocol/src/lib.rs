@@ -10,6 +10,7 @@ pub mod dequeue;
 pub mod ext;
 pub mod headers;
 pub mod heartbeat;
+pub mod hold;
 pub mod job;
 pub mod log;
 pub mod mark;

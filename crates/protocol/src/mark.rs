@@ -26,4 +26,7 @@ pub struct MarkRequest {
     /// Ours: what the job used.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub usage: Option<Usage>,
+    /// Ours: the executor keeps the job's machine this many seconds, see [`crate::hold`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold_seconds: Option<u64>,
 }

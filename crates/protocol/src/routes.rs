@@ -31,3 +31,31 @@ pub fn results(queue: &str, job: i64) -> String {
 pub fn artifact(queue: &str, job: i64, path: &str) -> String {
     format!("{QUEUE}/{queue}/jobs/{job}/artifacts/{path}")
 }
+
+/// Extension `hold`: POST a [`crate::hold::HoldRequest`].
+pub fn hold(queue: &str, job: i64) -> String {
+    format!("{QUEUE}/{queue}/jobs/{job}/hold")
+}
+
+/// Extension `hold`: POST a [`crate::hold::InputRequest`].
+pub fn terminal_input(queue: &str, job: i64, terminal: i64) -> String {
+    format!("{}/terminals/{terminal}/input", hold(queue, job))
+}
+
+/// Extension `hold`: POST raw bytes, query `offset`, and when the shell has ended `exitCode`. Answered
+/// with an [`crate::ext::AppendResponse`].
+pub fn terminal_output(queue: &str, job: i64, terminal: i64) -> String {
+    format!("{}/terminals/{terminal}/output", hold(queue, job))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_routes_of_a_hold() {
+        assert_eq!(super::hold("jobs", 3), "/.executors/queue/jobs/jobs/3/hold");
+        let input = "/.executors/queue/jobs/jobs/3/hold/terminals/7/input";
+        assert_eq!(super::terminal_input("jobs", 3, 7), input);
+        let output = "/.executors/queue/jobs/jobs/3/hold/terminals/7/output";
+        assert_eq!(super::terminal_output("jobs", 3, 7), output);
+    }
+}

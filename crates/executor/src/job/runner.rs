@@ -319,6 +319,7 @@ fn mark_body(
         reason: failure.map(|failure| failure.reason).filter(|_| reasons),
         exit_code: failure.and_then(|failure| failure.exit_code).filter(|_| reasons),
         usage: reasons.then_some(usage),
+        hold_seconds: None,
     }
 }
 

@@ -43,6 +43,7 @@ pub(super) async fn one(
                 known_ids: list(news.known.iter().map(|(id, _)| text(id)), none_sent),
                 cancel_ids: list(news.cancel.iter().map(|(id, _)| text(id)), none_sent),
                 drain: news.drain,
+                holds: Vec::new(),
             }
         })
         .await)
@@ -85,6 +86,7 @@ pub(super) async fn multi(State(app): State<Arc<App>>, headers: HeaderMap, body:
                 known_ids: list(news.known.iter().map(text), false),
                 cancel_ids: list(news.cancel.iter().map(text), false),
                 drain: news.drain,
+                holds: Vec::new(),
             }
         })
         .await)
