@@ -18,9 +18,11 @@ pub use bulk::{BulkError, BulkFrame, Tag};
 pub use frame::{Decoder, FrameError, encode};
 
 /// The newest surface this build speaks. See `VERSIONING.md`.
-pub const GENERATION: u32 = 1;
+pub const GENERATION: u32 = 2;
 /// The oldest surface this build still speaks.
 pub const OLDEST_GENERATION: u32 = 1;
+/// The first surface with [`message::Exec::stdin`], [`message::Exec::tty`] and [`message::Request::Resize`].
+pub const TERMINAL_GENERATION: u32 = 2;
 
 /// Longest control frame, in bytes, without its length prefix.
 pub const CONTROL_FRAME_MAX: usize = 64 * 1024;

@@ -87,6 +87,13 @@ pub enum Request {
         /// The `stream` of the exec.
         stream: u32,
     },
+    /// Change the size of a running exec's terminal. One that ended is fine. Since generation 2.
+    Resize {
+        /// The `stream` of the exec.
+        stream: u32,
+        /// The new size.
+        size: TerminalSize,
+    },
     /// Receive one file of the workspace from `stream`.
     WriteFile(WriteFile),
     /// Send one file of the workspace on `stream`.
@@ -160,6 +167,21 @@ pub struct Exec {
     pub user: String,
     /// Host name seen by the step; empty = a default.
     pub hostname: String,
+    /// What the host sends on `stream` is the program's standard input, which ends with the stream.
+    /// Otherwise it is empty. Since generation 2.
+    pub stdin: bool,
+    /// Run it on a terminal of this size: all its output is [`crate::Tag::Stdout`], what the host sends on
+    /// `stream` is typed, and the stream's end hangs up. Since generation 2.
+    pub tty: Option<TerminalSize>,
+}
+
+/// Size of a terminal, in characters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TerminalSize {
+    /// Characters in a row.
+    pub cols: u16,
+    /// Rows.
+    pub rows: u16,
 }
 
 /// See [`Request::WriteFile`].

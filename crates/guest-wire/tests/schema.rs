@@ -1,7 +1,7 @@
 //! The wire's surface, frozen per generation. To accept an intended change: `UPDATE_SCHEMA=1 cargo test -p guest-wire`.
 
-use guest_wire::GENERATION;
 use guest_wire::message::*;
+use guest_wire::{GENERATION, OLDEST_GENERATION};
 use serde_json::{Value, json};
 
 fn surface() -> Value {
@@ -37,8 +37,11 @@ fn surface() -> Value {
             cwd: "/data".into(),
             user: "nobody".into(),
             hostname: "job".into(),
+            stdin: true,
+            tty: Some(TerminalSize { cols: 80, rows: 24 }),
         }),
         Request::Kill { stream: 2 },
+        Request::Resize { stream: 2, size: TerminalSize { cols: 132, rows: 43 } },
         Request::WriteFile(WriteFile {
             stream: 4,
             path: "a/b".into(),
@@ -94,6 +97,25 @@ fn surface() -> Value {
             "end": FileEnd { error: Some("why".into()) },
         },
     })
+}
+
+/// Whatever an older build wrote is still read, and means the same.
+#[test]
+fn older_surfaces_are_still_read() {
+    let path = format!("{}/schema/gen-{OLDEST_GENERATION}.json", env!("CARGO_MANIFEST_DIR"));
+    let old: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let requests = old["host"]["request"].as_array().unwrap();
+    let exec = requests.iter().find_map(|message| {
+        match serde_json::from_value(message.clone()).expect("a request of the oldest generation") {
+            HostMessage::Request { request: Request::Exec(exec), .. } => Some(exec),
+            _ => None,
+        }
+    });
+    let exec = exec.expect("it has an exec");
+    assert!(!exec.stdin && exec.tty.is_none() && exec.stream == 2, "{exec:?}");
+    for message in old["guest"]["reply"].as_array().unwrap() {
+        serde_json::from_value::<GuestMessage>(message.clone()).expect("a reply");
+    }
 }
 
 #[test]

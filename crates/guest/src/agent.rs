@@ -127,6 +127,7 @@ impl Agent {
         match request {
             Request::Ping => self.reply(id, Ok(Reply::Done)),
             Request::Kill { stream } => self.reply(id, exec::kill(self, stream)),
+            Request::Resize { stream, size } => self.reply(id, exec::resize(self, stream, size)),
             Request::Exec(exec) => {
                 // Known before the next request is read, which may be to kill it.
                 let running = exec::register(self, &exec);
@@ -192,9 +193,11 @@ impl Agent {
                 let (disk_bytes, disk_free_bytes) = (space.used, space.free);
                 Ok(Reply::Usage(Usage { cpu_ms, peak_memory_bytes, disk_bytes, disk_free_bytes }))
             }
-            Request::Ping | Request::Kill { .. } | Request::Exec(_) | Request::PowerOff => {
-                Err(bad_request("answered elsewhere"))
-            }
+            Request::Ping
+            | Request::Kill { .. }
+            | Request::Resize { .. }
+            | Request::Exec(_)
+            | Request::PowerOff => Err(bad_request("answered elsewhere")),
         }
     }
 

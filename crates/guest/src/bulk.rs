@@ -171,6 +171,15 @@ impl Stream {
         }
     }
 
+    /// Whoever waits for the host's bytes waits no longer: nobody wants them any more.
+    pub fn stop_receiving(&self) {
+        let mut state = lock(&self.shared.state);
+        state.inbox.clear();
+        state.ended = true;
+        drop(state);
+        self.shared.changed.notify_all();
+    }
+
     /// We send no more.
     pub fn end(&self) {
         self.bulk.write(&BulkFrame::End { stream: self.id });

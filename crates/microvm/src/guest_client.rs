@@ -10,14 +10,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use guest_wire::Tag;
 use guest_wire::bulk::CHUNK;
 pub use guest_wire::message::{
-    Collected, ExecResult, Failure, FailureKind, FileHeader, Prepare, Usage,
+    Collected, ExecResult, Failure, FailureKind, FileHeader, Prepare, TerminalSize, Usage,
 };
 use guest_wire::message::{ReadFile, Reply, Request, WriteFile};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
 use crate::channel::{Channel, Event, Sender};
 pub use collect::{Collect, CollectSpec, CollectedFile};
-pub use exec::{Exec, ExecSpec, OutputChunk, Stdio};
+pub use exec::{Exec, ExecSpec, Input, OutputChunk, Stdio};
 pub use gateway::GatewayConn;
 
 /// Talks to one guest. Cheap to clone.
@@ -38,6 +38,9 @@ pub enum GuestError {
     /// The request does not fit into a control frame (64 KiB), for instance a huge environment.
     #[error("request to the guest of {0} bytes is too large; put large values into files")]
     TooLarge(usize),
+    /// The guest is of an older executor and does not know this.
+    #[error("the guest is older than this executor and has no {0}")]
+    TooOld(&'static str),
     /// The caller's source could not be read.
     #[error("source of the file: {0}")]
     Source(String),

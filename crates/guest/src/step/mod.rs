@@ -8,6 +8,7 @@
 //!
 //! No threads here, so forking is safe. When init ends, the kernel ends the whole namespace.
 
+mod input;
 mod privileges;
 mod root;
 
@@ -20,7 +21,7 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use guest_wire::message::{Failure, FailureKind};
+use guest_wire::message::{Failure, FailureKind, TerminalSize};
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::unistd::{ForkResult, fork};
 use serde::{Deserialize, Serialize};
@@ -28,12 +29,16 @@ use serde::{Deserialize, Serialize};
 use crate::exec::cannot_start;
 use crate::failure::{Context, Result};
 use crate::users::{self, Identity};
+use input::Input;
 
 /// Tells `main` to live as a step.
 pub const ARGUMENT: &str = "step";
 
 /// Exit codes of shells and container engines for programs that cannot be run.
 const CANNOT_RUN: i32 = 126;
+
+/// What programs on a terminal are told about it, unless the host knows better.
+const TERM: &str = "xterm-256color";
 
 /// What to run and in what; read from standard input.
 #[derive(Serialize, Deserialize)]
@@ -54,6 +59,10 @@ pub struct Plan {
     pub hostname: String,
     /// Answers names; `None` = no network.
     pub nameserver: Option<IpAddr>,
+    /// The host sends what the step reads.
+    pub stdin: bool,
+    /// It runs on a terminal of this size.
+    pub tty: Option<TerminalSize>,
 }
 
 /// What is said back on standard input's socket, one line of JSON each; the first counts.
@@ -148,14 +157,17 @@ fn init(
     line: &mut UnixStream,
 ) -> Result<i32> {
     root::enter(plan, new_root)?;
+    let input = Input::open(plan, line)?;
     // SAFETY: this process has a single thread.
     match unsafe { fork() }.context("fork the step")? {
         ForkResult::Parent { child } => {
+            // Held by the step alone: its end must be the end of it.
+            drop(input);
             silence()?;
             wait_for(child.as_raw())
         }
         ForkResult::Child => {
-            let message = program.become_it();
+            let message = program.become_it(input);
             report(line, &cannot_start(message));
             // SAFETY: as above.
             unsafe { libc::_exit(CANNOT_RUN) }
@@ -206,18 +218,23 @@ impl Program {
     }
 
     /// Only returns if it cannot: then with the reason.
-    fn become_it(self) -> String {
+    fn become_it(self, input: Input) -> String {
         let shown = self.argv.first().map_or_else(String::new, |program| {
             format!("cannot run {:?}", program.to_string_lossy())
         });
-        if let Err(failure) = self.enter_cwd().and_then(|()| privileges::drop_all(&self.identity)) {
+        let prepared = self.enter_cwd().and_then(|()| {
+            nix::unistd::setsid().context("lead a session")?;
+            input.attach(&self.identity)?;
+            privileges::drop_all(&self.identity)
+        });
+        if let Err(failure) = prepared {
             return format!("{shown}: {}", failure.message);
         }
         // Rust ignores SIGPIPE; a step must not inherit that.
         // SAFETY: the default disposition has no handler that could be unsafe.
         let restored = unsafe { nix::sys::signal::signal(Signal::SIGPIPE, SigHandler::SigDfl) };
         let unmasked = SigSet::empty().thread_set_mask();
-        let _ = (restored, unmasked, nix::unistd::setsid());
+        let _ = (restored, unmasked);
         let Some(program) = self.argv.first() else { return "no program given".into() };
         let error = nix::unistd::execvpe(program, &self.argv, &self.env);
         format!("{shown}: {}", error.expect_err("exec returns only on error").desc())
@@ -241,6 +258,9 @@ fn environment(plan: &Plan, identity: &Identity) -> Vec<String> {
         ("HOSTNAME".into(), plan.hostname.clone()),
         ("HOME".into(), identity.home.clone()),
     ];
+    if plan.tty.is_some() {
+        all.push(("TERM".into(), TERM.into()));
+    }
     for pair in &plan.env {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
         all.retain(|(known, _)| known != name);
@@ -265,7 +285,7 @@ mod tests {
 
     #[test]
     fn later_values_win_and_defaults_stay() {
-        let plan = Plan {
+        let mut plan = Plan {
             image: PathBuf::new(),
             dir: PathBuf::new(),
             argv: vec![],
@@ -274,9 +294,16 @@ mod tests {
             user: String::new(),
             hostname: "job".into(),
             nameserver: None,
+            stdin: false,
+            tty: None,
         };
         let who = users::resolve("", "", "").unwrap();
         let env = environment(&plan, &who);
         assert_eq!(env, ["HOSTNAME=job", "HOME=/root", "PATH=/x", "A=2=3", "EMPTY="]);
+        plan.tty = Some(TerminalSize { cols: 80, rows: 24 });
+        assert!(environment(&plan, &who).contains(&"TERM=xterm-256color".to_owned()));
+        plan.env = vec!["TERM=dumb".into()];
+        let env = environment(&plan, &who);
+        assert!(env.contains(&"TERM=dumb".to_owned()) && env.len() == 4, "{env:?}");
     }
 }

@@ -164,16 +164,17 @@ fn make_devices(dev: &Path) -> Result<()> {
     for (name, target) in DEVICE_LINKS {
         symlink(target, dev.join(name)).context(name)?;
     }
+    // Terminals are devices; nobody can make any other there.
     let quiet = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     let table = [
-        ("devpts", "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5"),
-        ("tmpfs", "shm", "mode=1777"),
-        ("mqueue", "mqueue", ""),
+        ("devpts", "pts", "newinstance,ptmxmode=0666,mode=0620,gid=5", flags),
+        ("tmpfs", "shm", "mode=1777", quiet),
+        ("mqueue", "mqueue", "", quiet),
     ];
-    for (kind, name, options) in table {
+    for (kind, name, options, flags) in table {
         let path = dev.join(name);
         fs::create_dir(&path).context(path.display())?;
-        mount(Some(kind), &path, Some(kind), quiet, Some(options))
+        mount(Some(kind), &path, Some(kind), flags, Some(options))
             .context(format_args!("/dev/{name}"))?;
     }
     Ok(())

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use guest_wire::message::{
-    Collected, ExecResult, FileEnd, FileHeader, GuestMessage, Outcome, Prepare,
+    Collected, ExecResult, FileEnd, FileHeader, GuestMessage, Outcome, Prepare, TerminalSize,
 };
 use guest_wire::{CONTROL_FRAME_MAX, GENERATION, Tag, encode};
 use serde::Serialize;
@@ -64,10 +64,14 @@ fn pair() -> (Guest, UnixStream, UnixStream) {
 }
 
 async fn connected() -> (Guest, Arc<Channel>) {
+    connected_to(GENERATION).await
+}
+
+async fn connected_to(generation: u32) -> (Guest, Arc<Channel>) {
     let (mut guest, control, bulk) = pair();
     let opening = tokio::spawn(Channel::open(control, bulk, hello()));
     guest.hear().await;
-    guest.say(&hello_reply(Some(GENERATION))).await;
+    guest.say(&hello_reply(Some(generation))).await;
     (guest, opening.await.unwrap().unwrap().0)
 }
 
@@ -132,6 +136,35 @@ async fn a_guest_that_never_reads_blocks_no_one_for_ever() {
         }
     }
     drop(guest);
+}
+
+#[tokio::test]
+async fn an_older_guest_is_not_asked_for_what_it_does_not_know() {
+    let (_guest, channel) = connected_to(1).await;
+    let client = GuestClient::new(channel);
+    let size = Some(TerminalSize { cols: 80, rows: 24 });
+    for spec in [
+        ExecSpec { tty: size, ..ExecSpec::default() },
+        ExecSpec { stdin: true, ..ExecSpec::default() },
+    ] {
+        let error = soon(client.exec(spec)).await.unwrap_err();
+        assert!(matches!(error, GuestError::TooOld(_)), "{error}");
+    }
+    soon(client.exec(ExecSpec::default())).await.unwrap();
+}
+
+#[tokio::test]
+async fn whoever_types_into_what_ended_is_told() {
+    let (mut guest, channel) = connected().await;
+    let client = GuestClient::new(channel);
+    let exec = client.exec(ExecSpec { stdin: true, ..ExecSpec::default() }).await.unwrap();
+    let input = exec.input();
+    let typing = tokio::spawn(async move { input.send(&[0; 4096]).await });
+    guest.hear().await;
+    // It never granted anything.
+    guest.send(BulkFrame::End { stream: 2 }).await;
+    guest.send(BulkFrame::Reset { stream: 2, reason: "the command ended".into() }).await;
+    assert!(matches!(soon(typing).await.unwrap(), Err(GuestError::Gone(_))));
 }
 
 #[tokio::test]

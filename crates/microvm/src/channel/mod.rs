@@ -30,6 +30,7 @@ pub struct Channel {
     streams: Arc<Streams>,
     gateway: tokio::sync::Mutex<mpsc::Receiver<(Sender, Receiver)>>,
     lost: watch::Sender<Option<String>>,
+    generation: u32,
 }
 
 impl Channel {
@@ -48,6 +49,8 @@ impl Channel {
             streams,
             gateway: tokio::sync::Mutex::new(gateway),
             lost: watch::Sender::new(None),
+            // One without was refused just now.
+            generation: greeted.reply.generation.unwrap_or_default(),
         });
         let (bulk_in, bulk_out) = bulk.into_split();
         spawn_until_lost(&channel, write_all(bulk_out, queue));
@@ -69,6 +72,11 @@ impl Channel {
     /// Sends a request and waits for its reply.
     pub async fn call(&self, request: Request) -> Result<Reply, GuestError> {
         self.request(request).await?.wait().await.map_err(|error| self.explain(error))
+    }
+
+    /// The generation of the wire that both sides agreed on.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// A new stream of ours.

@@ -237,6 +237,11 @@ impl Sender {
         self.out.send(frame).await.map_err(|_| gone())
     }
 
+    /// Whoever sends, now or later, learns that nobody takes it.
+    pub fn close(&self) {
+        self.credit.close();
+    }
+
     /// Sends no more.
     pub async fn end(&self) {
         self.put(&BulkFrame::End { stream: self.id }).await;

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use guest_wire::Tag;
-use guest_wire::message::{self, ExecResult, Reply, Request};
+use guest_wire::bulk::CHUNK;
+use guest_wire::message::{self, ExecResult, Reply, Request, TerminalSize};
+use guest_wire::{TERMINAL_GENERATION, Tag};
 
 use super::{GuestError, unexpected};
 use crate::channel::{Channel, Event, PendingReply, Receiver, Sender};
@@ -24,6 +25,11 @@ pub struct ExecSpec {
     pub user: String,
     /// Host name that the step sees; empty = `job`.
     pub hostname: String,
+    /// Its standard input is what is sent to [`Exec::input`]; otherwise it is empty.
+    pub stdin: bool,
+    /// It runs on a terminal of this size, on which [`Exec::input`] types. All its output is then
+    /// [`Stdio::Stdout`].
+    pub tty: Option<TerminalSize>,
 }
 
 /// Which output.
@@ -44,11 +50,17 @@ pub struct OutputChunk {
     pub data: Bytes,
 }
 
+/// What a running command reads, or its terminal. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Input {
+    channel: Arc<Channel>,
+    sender: Arc<Sender>,
+}
+
 /// A running command. Dropping it kills the command.
 #[derive(Debug)]
 pub struct Exec {
-    channel: Arc<Channel>,
-    sender: Sender,
+    input: Input,
     receiver: Receiver,
     reply: PendingReply,
     outcome: Option<Result<Reply, GuestError>>,
@@ -57,12 +69,21 @@ pub struct Exec {
 impl Exec {
     pub(super) async fn start(channel: Arc<Channel>, spec: ExecSpec) -> Result<Self, GuestError> {
         let (sender, receiver) = channel.stream();
-        let ExecSpec { image, argv, env, cwd, user, hostname } = spec;
+        let ExecSpec { image, argv, env, cwd, user, hostname, stdin, tty } = spec;
+        if (stdin || tty.is_some()) && channel.generation() < TERMINAL_GENERATION {
+            return Err(GuestError::TooOld("terminals and standard input"));
+        }
         let hostname = if hostname.is_empty() { "job".to_owned() } else { hostname };
         let stream = sender.id();
-        let exec = message::Exec { stream, image, argv, env, cwd, user, hostname };
+        let exec = message::Exec { stream, image, argv, env, cwd, user, hostname, stdin, tty };
         let reply = channel.request(Request::Exec(exec)).await?;
-        Ok(Self { channel, sender, receiver, reply, outcome: None })
+        let input = Input { channel, sender: Arc::new(sender) };
+        Ok(Self { input, receiver, reply, outcome: None })
+    }
+
+    /// What it reads. Of use only if the spec asked for `stdin` or `tty`: nothing else takes anything.
+    pub fn input(&self) -> Input {
+        self.input.clone()
     }
 
     /// The next output, or `None` when the command ended. A caller that does not call this stops the
@@ -99,7 +120,8 @@ impl Exec {
     /// # Errors
     /// [`GuestError::Gone`].
     pub async fn kill(&self) -> Result<(), GuestError> {
-        self.channel.call(Request::Kill { stream: self.sender.id() }).await.map(drop)
+        let Input { channel, sender } = &self.input;
+        channel.call(Request::Kill { stream: sender.id() }).await.map(drop)
     }
 
     /// How it ended. Output not yet taken is discarded.
@@ -114,23 +136,54 @@ impl Exec {
         };
         // Remembered, so that dropping does not kill what ended.
         self.outcome = Some(Ok(Reply::Done));
-        match outcome.map_err(|error| self.channel.explain(error))? {
+        match outcome.map_err(|error| self.input.channel.explain(error))? {
             Reply::Exec(result) => Ok(result),
             other => Err(unexpected(&other)),
         }
     }
 }
 
+impl Input {
+    /// Sends bytes, and waits while the command does not read. Not cancel-safe: a part may be sent.
+    ///
+    /// # Errors
+    /// [`GuestError::Gone`] when the command ended, or the VM.
+    pub async fn send(&self, data: &[u8]) -> Result<(), GuestError> {
+        for chunk in data.chunks(CHUNK) {
+            self.sender.send(Tag::Plain, chunk).await?;
+        }
+        Ok(())
+    }
+
+    /// The end of standard input; a terminal is hung up, and what still runs on it seconds later is
+    /// killed.
+    pub async fn end(&self) {
+        self.sender.end().await;
+    }
+
+    /// Changes the size of the terminal; a command that ended is fine.
+    ///
+    /// # Errors
+    /// [`GuestError::Failed`] if it has no terminal; [`GuestError::Gone`].
+    pub async fn resize(&self, size: TerminalSize) -> Result<(), GuestError> {
+        let resize = Request::Resize { stream: self.sender.id(), size };
+        self.channel.call(resize).await.map(drop)
+    }
+}
+
 impl Drop for Exec {
     fn drop(&mut self) {
+        self.input.sender.close();
         if self.outcome.is_some() {
             return;
         }
-        let (channel, stream) = (Arc::clone(&self.channel), self.sender.id());
+        let (channel, stream) = (Arc::clone(&self.input.channel), self.input.sender.id());
         // Without a runtime everything is ending, the VM included.
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
             runtime.spawn(async move {
                 let _: Result<Reply, GuestError> = channel.call(Request::Kill { stream }).await;
+                // Nobody takes its output any more either.
+                channel.reset(stream).await;
             });
         }
     }

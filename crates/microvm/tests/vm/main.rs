@@ -9,3 +9,4 @@ mod machine;
 mod orphans;
 mod output;
 mod steps;
+mod terminals;
