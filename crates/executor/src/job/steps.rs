@@ -11,10 +11,7 @@ use super::pipeline::guest_failure;
 use super::plan::Step;
 use super::skip;
 use crate::logs::{JobLog, LogWriter, Stream};
-use crate::runtime::{Machine, image_serial};
-
-/// Where programs are looked for when the image does not say; the value that container engines use.
-const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+use crate::runtime::{DEFAULT_PATH, Machine, exit_code, image_serial};
 
 /// Runs all steps.
 pub(super) async fn run(
@@ -103,16 +100,6 @@ fn start_failure(key: &str, error: &GuestError) -> Failure {
             Failure::new(FailureReason::InvalidJob, format!("running command \"{key}\": {error}"))
         }
         _ => guest_failure(error),
-    }
-}
-
-/// As shells count: the code, or 128 and the signal; -1 when we killed it.
-fn exit_code(result: &ExecResult) -> i64 {
-    match (result.exit_code, result.signal) {
-        _ if result.killed => -1,
-        (Some(code), _) => code.into(),
-        (None, Some(signal)) => 128 + i64::from(signal),
-        (None, None) => -1,
     }
 }
 

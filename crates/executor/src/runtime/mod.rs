@@ -3,11 +3,12 @@
 
 mod micro_vms;
 mod network;
+mod terminal;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use microvm::images::ImageError;
+use microvm::images::{Image, ImageError};
 use microvm::net::{EgressPolicy, NetworkError, NetworkUsage};
 use microvm::{BootError, GuestClient, GuestError, VmExit};
 use tokio::sync::Mutex;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::metrics::{Metrics, Running};
 pub use micro_vms::MicroVms;
 use network::MachineNetwork;
+pub use terminal::{DEFAULT_PATH, Terminal, TerminalInput, TerminalSize, exit_code};
 
 /// A way to run jobs.
 pub enum Runtime {
@@ -156,6 +158,21 @@ impl Machine {
     /// Talks to the guest.
     pub fn guest(&self) -> &GuestClient {
         self.vm.guest()
+    }
+
+    /// Opens a shell on a terminal in the image with that index, with the image's environment and user,
+    /// and nothing of any step: no variable of one comes along.
+    ///
+    /// # Errors
+    /// The machine is gone. That there is no shell is told by [`Terminal::wait`].
+    pub async fn terminal(
+        &self,
+        image_index: usize,
+        image: &Image,
+        cwd: &str,
+        size: TerminalSize,
+    ) -> Result<Terminal, GuestError> {
+        Terminal::open(self.guest(), terminal::shell(image_index, image, cwd), size).await
     }
 
     /// Where the boot's time went, for people.
