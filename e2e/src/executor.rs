@@ -25,9 +25,16 @@ impl Executor {
         access_token: &str,
         settings: &[(&str, &str)],
     ) -> Self {
+        let mut run = Self::command(folder, name, url, access_token);
+        run.arg("run").envs(settings.iter().copied());
+        Self { program: Program::start(name, run, folder), state: folder.join(name) }
+    }
+
+    /// The program with these defaults and no command yet.
+    pub fn command(folder: &Path, name: &str, url: &str, access_token: &str) -> Command {
         let state = folder.join(name);
-        let mut run = Command::new(binary("executor"));
-        run.arg("run")
+        let mut command = Command::new(binary("executor"));
+        command
             .env("EXECUTOR_FRONTEND_URL", url)
             .env("EXECUTOR_FRONTEND_PASSWORD", access_token)
             .env("EXECUTOR_QUEUE_NAME", "jobs")
@@ -38,9 +45,8 @@ impl Executor {
             .env("EXECUTOR_JOB_NUM_CPUS", "1")
             .env("EXECUTOR_JOB_MEMORY", "384M")
             .env("EXECUTOR_FIRECRACKER_DISK_SPACE", "1G")
-            .env("SRC_LOG_LEVEL", "executor=debug,info")
-            .envs(settings.iter().copied());
-        Self { program: Program::start(name, run, folder), state }
+            .env("SRC_LOG_LEVEL", "executor=debug,info");
+        command
     }
 
     /// Its process.
@@ -60,12 +66,7 @@ impl Executor {
 
     /// The folders of virtual machines that are on its disk now.
     pub fn run_dirs(&self) -> Vec<PathBuf> {
-        let folders = |path: &Path| {
-            let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
-            entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
-        };
-        // <state>/vms/<executor>/<vm>
-        folders(&self.state.join("vms")).iter().flat_map(|executor| folders(executor)).collect()
+        run_dirs(&self.state)
     }
 
     /// Waits until nothing of a virtual machine is left: no process, no folder.
@@ -75,6 +76,16 @@ impl Executor {
         })
         .await;
     }
+}
+
+/// The folders of virtual machines in the state directory of executors.
+pub fn run_dirs(state: &Path) -> Vec<PathBuf> {
+    let folders = |path: &Path| {
+        let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+        entries.map(|entry| entry.path()).filter(|path| path.is_dir()).collect::<Vec<_>>()
+    };
+    // <state>/vms/<executor>/<vm>
+    folders(&state.join("vms")).iter().flat_map(|executor| folders(executor)).collect()
 }
 
 /// How guests run: emulated by default, because that works on every machine and tests need no speed.

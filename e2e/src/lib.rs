@@ -18,5 +18,6 @@ pub mod processes;
 pub mod program;
 pub mod proxy;
 pub mod scripted;
+pub mod terminal;
 pub mod wait;
 pub mod world;

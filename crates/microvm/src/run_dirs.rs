@@ -75,6 +75,11 @@ impl RunDirs {
         self.dir.join(vm)
     }
 
+    /// Whether no VM of this executor is left.
+    pub fn is_empty(&self) -> bool {
+        vms(&self.dir).is_ok_and(|vms| vms.is_empty())
+    }
+
     /// Kills and removes what executors that no longer live left under `state_dir`. Never touches what a
     /// living one owns. Blocking.
     ///

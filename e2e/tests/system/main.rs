@@ -11,4 +11,5 @@ mod operations;
 mod outcomes;
 mod quickstart;
 mod reclaim;
+mod test_vm;
 mod tokens;

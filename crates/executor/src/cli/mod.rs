@@ -1,5 +1,6 @@
 //! The commands. Data goes to standard output, everything else to standard error.
 
+mod console;
 mod install;
 mod logging;
 mod run;
@@ -33,7 +34,7 @@ enum Command {
     Validate,
     /// Prepare what jobs need on this machine.
     Install(InstallArgs),
-    /// Start a microVM as for a job and look around in it.
+    /// Start a microVM as for a job, with a shell in it.
     TestVm(test_vm::TestVmArgs),
 }
 

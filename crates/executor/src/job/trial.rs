@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use microvm::ExecSpec;
 use microvm::images::Image;
+use microvm::{ExecSpec, GuestError};
 use protocol::Job;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -17,7 +17,7 @@ use super::steps::spec_of;
 use crate::client::JobClient;
 use crate::logs::JobLog;
 use crate::metrics::Metrics;
-use crate::runtime::Machine;
+use crate::runtime::{Machine, Terminal, TerminalSize};
 
 /// A prepared machine.
 pub struct Trial {
@@ -29,11 +29,20 @@ pub struct Trial {
 
 impl Trial {
     /// How to run `argv` as the job's first step would run its script.
-    pub fn command(&self, argv: Vec<String>, env: Vec<String>) -> ExecSpec {
+    pub fn command(&self, argv: Vec<String>) -> ExecSpec {
         let mut step = self.plan.steps[0].clone();
         step.argv = argv;
-        step.env.extend(env);
         spec_of(&step, &self.images[step.image])
+    }
+
+    /// A shell on a terminal, where the first step would run.
+    ///
+    /// # Errors
+    /// The machine is gone.
+    pub async fn shell(&self, size: TerminalSize) -> Result<Terminal, GuestError> {
+        let step = &self.plan.steps[0];
+        let image = &self.images[step.image];
+        self.machine.terminal(step.image, image, &step.cwd, size).await
     }
 }
 

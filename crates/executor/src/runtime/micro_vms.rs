@@ -113,6 +113,10 @@ impl MicroVms {
         Ok(())
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.run_dirs.is_empty() && self.networks.is_empty()
+    }
+
     pub(super) fn network_problem(&self) -> Option<&str> {
         self.networks.problem()
     }

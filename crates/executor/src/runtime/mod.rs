@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use microvm::images::{Image, ImageError};
 use microvm::net::{EgressPolicy, NetworkError, NetworkUsage};
-use microvm::{BootError, GuestClient, GuestError, VmExit};
+use microvm::{BootError, ExecSpec, GuestClient, GuestError, VmExit};
 use tokio::sync::Mutex;
 
 use crate::config::Config;
@@ -18,6 +18,10 @@ use crate::metrics::{Metrics, Running};
 pub use micro_vms::MicroVms;
 use network::MachineNetwork;
 pub use terminal::{DEFAULT_PATH, Terminal, TerminalInput, TerminalSize, exit_code};
+
+/// How often, and how long at most, [`Runtime::settled`] looks.
+const SETTLE_STEP: Duration = Duration::from_millis(50);
+const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A way to run jobs.
 pub enum Runtime {
@@ -135,6 +139,23 @@ impl Runtime {
         }
     }
 
+    /// Waits until nothing is left of the machines of this executor; `false` if that takes too long. A start
+    /// that was given up tidies up behind itself.
+    pub async fn settled(&self) -> bool {
+        let settled = async {
+            while !self.is_empty() {
+                tokio::time::sleep(SETTLE_STEP).await;
+            }
+        };
+        tokio::time::timeout(SETTLE_LIMIT, settled).await.is_ok()
+    }
+
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::MicroVms(vms) => vms.is_empty(),
+        }
+    }
+
     /// Removes what dead executors left behind.
     ///
     /// # Errors
@@ -172,7 +193,19 @@ impl Machine {
         cwd: &str,
         size: TerminalSize,
     ) -> Result<Terminal, GuestError> {
-        Terminal::open(self.guest(), terminal::shell(image_index, image, cwd), size).await
+        self.on_terminal(terminal::shell(image_index, image, cwd), size).await
+    }
+
+    /// Runs a program on a terminal.
+    ///
+    /// # Errors
+    /// The machine is gone. That the program could not start is told by [`Terminal::wait`].
+    pub async fn on_terminal(
+        &self,
+        spec: ExecSpec,
+        size: TerminalSize,
+    ) -> Result<Terminal, GuestError> {
+        Terminal::open(self.guest(), spec, size).await
     }
 
     /// Where the boot's time went, for people.

@@ -95,6 +95,11 @@ impl Networks {
         Ok(MachineNetwork { network: Some(network), watch: watch.abort_handle() })
     }
 
+    /// Whether no network of this executor is left.
+    pub(super) fn is_empty(&self) -> bool {
+        !net::exists(&self.name(""))
+    }
+
     /// Removes the networks of executors that died in this state directory.
     pub(super) async fn reclaim(&self, state_dir: &Path) {
         let owned = |name: &str| {

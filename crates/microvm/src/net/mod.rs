@@ -205,6 +205,11 @@ impl Network {
     }
 }
 
+/// Whether there is a namespace whose name begins with `prefix`.
+pub fn exists(prefix: &str) -> bool {
+    netns::with_prefix(prefix).is_ok_and(|names| !names.is_empty())
+}
+
 /// Removes the namespaces whose names begin with `prefix` and that nobody owns, which `owned` tells of each:
 /// what dead executors left. Returns the names.
 ///
