@@ -5,7 +5,7 @@ mod exec;
 mod gateway;
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use guest_wire::Tag;
 use guest_wire::bulk::CHUNK;
@@ -19,6 +19,9 @@ use crate::channel::{Channel, Event, Sender};
 pub use collect::{Collect, CollectSpec, CollectedFile};
 pub use exec::{Exec, ExecSpec, Input, OutputChunk, Stdio};
 pub use gateway::GatewayConn;
+
+/// How often the guest is asked whether it is there.
+const PING: Duration = Duration::from_secs(2);
 
 /// Talks to one guest. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -173,6 +176,18 @@ impl GuestClient {
     /// Asks whether the guest's agent still answers.
     pub(crate) async fn ping(&self) -> Result<(), GuestError> {
         self.channel.call(Request::Ping).await.map(drop)
+    }
+
+    /// Asks now and then whether the guest's agent is there; returns when it did not answer for `limit`. Never
+    /// returns for one whose channel is lost, which is seen elsewhere.
+    pub(crate) async fn falls_silent(&self, limit: Duration) {
+        loop {
+            match tokio::time::timeout(limit, self.ping()).await {
+                Err(_) => return,
+                Ok(Err(_)) => std::future::pending().await,
+                Ok(Ok(())) => tokio::time::sleep(PING).await,
+            }
+        }
     }
 }
 

@@ -12,6 +12,7 @@
 //! * The host never mounts a file system that a guest wrote.
 
 pub mod accel;
+mod cgroup;
 mod channel;
 mod console;
 pub mod disk;
@@ -30,6 +31,7 @@ mod spec;
 mod tsc;
 mod vm;
 
+pub use cgroup::check as check_host_limits;
 pub use guest_client::{
     Collect, CollectSpec, CollectedFile, Exec, ExecSpec, GatewayConn, GuestClient, GuestError,
     OutputChunk, Stdio,

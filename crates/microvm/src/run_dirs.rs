@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::firecracker::{cgroup, jail};
+use crate::cgroup;
+use crate::firecracker::jail;
 use crate::pidfd;
 
 const VMS: &str = "vms";

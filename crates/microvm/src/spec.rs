@@ -30,7 +30,7 @@ pub struct VmSpec {
     pub nic: Option<Nic>,
     /// The program that runs it.
     pub vmm: Vmm,
-    /// Limits of the VMM process on the host. QEMU is started without: it has what its arguments give it.
+    /// Limits of the VMM process on the host. QEMU is started without them where there are no cgroups, or no root.
     pub host_limits: HostLimits,
     /// More kernel arguments, for tests and diagnosis.
     pub kernel_args: Vec<String>,

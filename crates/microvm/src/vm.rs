@@ -2,6 +2,7 @@
 
 mod boot;
 mod process;
+mod stopped;
 mod supervise;
 
 use std::path::PathBuf;
@@ -102,7 +103,8 @@ pub enum ExitReason {
     PowerOff,
     /// The guest reset itself (reboot, triple fault).
     Reset,
-    /// The guest no longer answers, or broke the protocol; the VMM was killed for it.
+    /// The guest no longer answers, broke the protocol, or cannot answer because somebody stopped its VMM; the
+    /// VMM was killed for it.
     Silent(String),
     /// The VMM died by itself: exit status or signal, and its own last words.
     VmmDied(String),

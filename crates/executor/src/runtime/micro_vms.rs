@@ -21,8 +21,11 @@ const SCRATCH: &str = "scratch";
 const WORKSPACE: &str = "workspace";
 /// What a VMM needs beside the memory of its guest, with the page cache of its disks.
 const VMM_MEMORY_MIB: u64 = 256;
-/// Threads of a VMM beside its vCPUs.
+/// QEMU needs more under software emulation: translated code, up to 256 MiB, and what describes it.
+const EMULATOR_MEMORY_MIB: u64 = 768;
+/// Threads of a VMM beside its vCPUs. QEMU also reads disks with up to 64.
 const VMM_THREADS: u32 = 16;
+const QEMU_THREADS: u32 = 96;
 
 /// Everything that microVMs need.
 pub struct MicroVms {
@@ -177,13 +180,23 @@ impl MicroVms {
             memory_mib: spec.memory_mib,
             disks,
             run_dir,
-            host_limits: HostLimits {
-                memory_overhead_mib: Some(VMM_MEMORY_MIB),
-                cpu_percent: None,
-                tasks: Some(spec.vcpus + VMM_THREADS),
-            },
+            host_limits: host_limits(&self.vmm, spec.vcpus),
             ..VmSpec::new(&spec.name, &self.kernel, self.vmm.clone())
         }
+    }
+}
+
+/// What the VMM itself may take: far more than it needs, far less than what would hurt the others.
+fn host_limits(vmm: &Vmm, vcpus: u32) -> HostLimits {
+    let (memory, threads) = match vmm {
+        Vmm::Firecracker { .. } => (VMM_MEMORY_MIB, VMM_THREADS),
+        Vmm::Qemu { accel: Accel::Kvm, .. } => (VMM_MEMORY_MIB, QEMU_THREADS),
+        Vmm::Qemu { accel: Accel::Tcg, .. } => (EMULATOR_MEMORY_MIB, QEMU_THREADS),
+    };
+    HostLimits {
+        memory_overhead_mib: Some(memory),
+        cpu_percent: None,
+        tasks: Some(vcpus + threads),
     }
 }
 

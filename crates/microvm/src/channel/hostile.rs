@@ -280,3 +280,20 @@ async fn files_are_believed_only_within_what_was_asked() {
     });
     assert_eq!(said.await, "bad disk");
 }
+
+#[tokio::test]
+async fn a_guest_that_does_not_answer() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    let (mut guest, channel) = connected().await;
+    let begin = std::time::Instant::now();
+    soon(GuestClient::new(channel).falls_silent(LIMIT)).await;
+    assert!(begin.elapsed() >= LIMIT, "{:?}", begin.elapsed());
+    guest.hear().await;
+
+    // One whose channel is lost is not silent but gone, and that is told elsewhere.
+    let (guest, channel) = connected().await;
+    drop(guest);
+    let client = GuestClient::new(channel);
+    let silent = client.falls_silent(LIMIT);
+    assert!(tokio::time::timeout(LIMIT * 3, silent).await.is_err());
+}

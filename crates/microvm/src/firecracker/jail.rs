@@ -12,11 +12,11 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::UnixListener;
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
-use super::cgroup::Hierarchy;
 use super::user_ids::UserId;
 use super::{
     CONFIG, INITRAMFS, KERNEL, PROCESSOR, VSOCK, config, drive_name, jailer_arguments, processor,
 };
+use crate::cgroup::{Cgroups, Hierarchy};
 use crate::pidfd;
 use crate::spec::VmSpec;
 
@@ -37,7 +37,10 @@ pub struct Jail {
 #[derive(Debug)]
 pub struct Jailed {
     process: AsyncFd<std::os::fd::OwnedFd>,
-    vm: String,
+    /// Nobody else's as long as the process is not seen to have ended.
+    id: i32,
+    /// Removed after the process was killed.
+    cgroups: Cgroups,
     _user: UserId,
 }
 
@@ -151,8 +154,8 @@ impl Jail {
             let words = last_words(&mut output).await;
             return Err(io::Error::other(format!("jailer: {status}: {words}")));
         }
-        let process = match self.find_process() {
-            Ok(process) => process,
+        let (id, process) = match self.find_process() {
+            Ok(found) => found,
             Err(error) => {
                 let words = last_words(&mut output).await;
                 return Err(io::Error::other(format!("{}: {error}: {words}", self.program)));
@@ -161,17 +164,18 @@ impl Jail {
         // SAFETY: the descriptor is owned, and neither closed nor changed as long as it is watched.
         let process =
             unsafe { AsyncFd::register_with_interest(process, tokio::io::Interest::READABLE) }?;
-        Ok((Jailed { process, vm: spec.name.clone(), _user: self.user }, output))
+        let cgroups = Cgroups::of_jail(&spec.name);
+        Ok((Jailed { process, id, cgroups, _user: self.user }, output))
     }
 
-    fn find_process(&self) -> io::Result<std::os::fd::OwnedFd> {
+    fn find_process(&self) -> io::Result<(i32, std::os::fd::OwnedFd)> {
         let text = fs::read_to_string(self.root.join(format!("{}.pid", self.program)))?;
         let pid: i32 = text.trim().parse().map_err(io::Error::other)?;
         let process = pidfd::open(pid)?;
         // Looked at through the handle's process: the id may be another's by now.
         let root = fs::metadata(format!("/proc/{pid}/root"))?;
         if roots_in(&self.base).contains(&(root.dev(), root.ino())) {
-            Ok(process)
+            Ok((pid, process))
         } else {
             Err(io::Error::other("it ended at once"))
         }
@@ -179,6 +183,16 @@ impl Jail {
 }
 
 impl Jailed {
+    /// Its process id, on the host.
+    pub fn id(&self) -> i32 {
+        self.id
+    }
+
+    /// Its cgroups.
+    pub fn cgroups(&self) -> &Cgroups {
+        &self.cgroups
+    }
+
     /// Waits until it ended.
     pub async fn wait(&mut self) {
         // Readable from its end on; an error would say that it cannot be watched, which is as good as dead.
@@ -197,10 +211,6 @@ impl Jailed {
 impl Drop for Jailed {
     fn drop(&mut self) {
         let _: io::Result<()> = pidfd::kill(self.process.get_ref());
-        if let Err(error) = super::cgroup::remove(&self.vm) {
-            // Reclaimed with its run directory otherwise.
-            tracing::warn!(vm = self.vm, %error, "cgroup not removed");
-        }
     }
 }
 

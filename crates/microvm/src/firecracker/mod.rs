@@ -1,7 +1,6 @@
 //! A [`VmSpec`] as Firecracker's configuration and its jailer's command line. Pure; snapshots of both are in
 //! `tests`. What is done with them is in [`jail`].
 
-pub(crate) mod cgroup;
 pub mod install;
 pub(crate) mod jail;
 mod user_ids;
@@ -13,10 +12,10 @@ use std::path::Path;
 use guest_wire::{CHANNEL_ARGUMENT, DISKS_ARGUMENT};
 use serde_json::{Value, json};
 
+use crate::cgroup::{self, Hierarchy};
 use crate::kernel_args;
 use crate::net::{GUEST_MAC, TAP};
 use crate::spec::{Nic, VmSpec};
-use cgroup::Hierarchy;
 
 /// Names inside the jail, whose root is the VMM's working directory.
 const CONFIG: &str = "config.json";
@@ -28,11 +27,6 @@ const VSOCK: &str = "vsock";
 const GUEST_CID: u32 = 3;
 /// Refilled so often that a limited card does not stutter.
 const REFILL_MS: u64 = 100;
-
-/// Whether this machine has the cgroups that limit a VMM.
-pub fn has_cgroups() -> bool {
-    Hierarchy::detect() != Hierarchy::None
-}
 
 /// The whole configuration of the VM (`--config-file`), with paths as seen from inside the jail.
 fn config(spec: &VmSpec) -> Value {

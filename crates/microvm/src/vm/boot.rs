@@ -17,6 +17,7 @@ use tokio::task::JoinHandle;
 use super::process::Process;
 use super::supervise::{self, Machine};
 use super::{BootError, BootTimings, ExitReason, Vm, VmExit};
+use crate::cgroup::{Cgroups, Hierarchy};
 use crate::channel::{Channel, HelloError};
 use crate::console::Console;
 use crate::firecracker::jail::Jail;
@@ -150,6 +151,7 @@ fn spawn(
         }
         None => Command::new(binary),
     };
+    let cgroups = limit(spec);
     let mut child = command
         .args(qemu::arguments(spec, accel, tsc))
         .current_dir(&run_dir.path)
@@ -162,12 +164,31 @@ fn spawn(
         .kill_on_drop(true)
         .spawn()
         .map_err(|source| BootError::Spawn { program: binary.display().to_string(), source })?;
+    // Before its guest's first instruction: it has its disks and kernel still to open.
+    if let (Some(cgroups), Some(pid)) = (&cgroups, child.id())
+        && let Err(error) = cgroups.add(pid)
+    {
+        tracing::warn!(vm = spec.name, %error, "the VMM runs without limits on the host");
+    }
     let console = Console::default();
     let messages = Console::default();
     let tasks = pumps(&mut child, &console, &messages);
     let shutdown = ShutdownReason::default();
-    let process = Process::Child(child);
+    let process = Process::Child(child, cgroups);
     Ok(Machine { process, console, messages, shutdown, tasks, run_dir })
+}
+
+/// The cgroups for QEMU, which also runs where there are none: without root, or in a container.
+fn limit(spec: &VmSpec) -> Option<Cgroups> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
+    let limits = &spec.host_limits;
+    let made = Cgroups::make(&Hierarchy::detect(), &spec.name, spec.memory_mib, limits);
+    made.unwrap_or_else(|error| {
+        tracing::warn!(vm = spec.name, %error, "the VMM runs without limits on the host");
+        None
+    })
 }
 
 fn pumps(child: &mut Child, console: &Console, messages: &Console) -> Vec<JoinHandle<()>> {

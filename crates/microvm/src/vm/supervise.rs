@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::boot::RunDir;
 use super::process::Process;
+use super::stopped::stopped;
 use super::{ExitReason, State, VmExit};
 use crate::channel::Channel;
 use crate::console::Console;
@@ -18,8 +19,6 @@ use crate::qmp::ShutdownReason;
 /// How long a VM whose channel closed may take to end by itself, and how long its last words may take to
 /// arrive. Together below the five seconds within which an end must be known.
 const GRACE: Duration = Duration::from_secs(2);
-/// How often the guest is asked whether it is there.
-const PING: Duration = Duration::from_secs(2);
 
 /// A VMM process and everything that belongs to it.
 pub struct Machine {
@@ -51,6 +50,13 @@ async fn supervise(
     state: watch::Sender<State>,
 ) {
     let guest = GuestClient::new(Arc::clone(&channel));
+    let vmm = machine.process.id();
+    let vmm_stopped = async {
+        match vmm {
+            Some(pid) => stopped(pid).await,
+            None => std::future::pending().await,
+        }
+    };
     let exit = tokio::select! {
         // Asked for, or every handle was dropped.
         _ = end.recv() => {
@@ -59,9 +65,14 @@ async fn supervise(
         }
         _ = machine.process.wait() => machine.exit().await,
         reason = channel.lost() => machine.ended_with_channel(reason).await,
-        () = silence(&guest, silence_limit) => {
+        () = guest.falls_silent(silence_limit) => {
             machine.kill().await;
             let reason = format!("no answer for {} s", silence_limit.as_secs());
+            machine.exit_because(ExitReason::Silent(reason))
+        }
+        () = vmm_stopped => {
+            machine.kill().await;
+            let reason = "its VMM was stopped from outside (SIGSTOP or a debugger)".to_owned();
             machine.exit_because(ExitReason::Silent(reason))
         }
     };
@@ -76,18 +87,6 @@ async fn supervise(
     }
     machine.remove().await;
     state.send_replace(State::Removed(exit));
-}
-
-/// Returns when the guest did not answer for `limit`.
-async fn silence(guest: &GuestClient, limit: Duration) {
-    loop {
-        match timeout(limit, guest.ping()).await {
-            Err(_) => return,
-            // The channel is lost, which is seen elsewhere.
-            Ok(Err(_)) => std::future::pending().await,
-            Ok(Ok(())) => tokio::time::sleep(PING).await,
-        }
-    }
 }
 
 impl Machine {
@@ -110,6 +109,9 @@ impl Machine {
             (None, Some("guest-panic")) => ExitReason::Panic("reported by the VMM".into()),
             (None, Some("guest-shutdown")) => ExitReason::PowerOff,
             (None, Some("guest-reset")) => ExitReason::Reset,
+            (None, _) if self.process.ran_out_of_memory() => ExitReason::VmmDied(format!(
+                "{status}: it took more memory than the host allows it beside its guest's"
+            )),
             (None, _) => ExitReason::VmmDied(describe(&status, &self.messages.tail())),
         };
         self.exit_because(reason)

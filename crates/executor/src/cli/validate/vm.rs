@@ -21,9 +21,8 @@ pub(super) async fn checks(config: &Config) -> Vec<Check> {
         vec![check("vm-image", Finding::Ok("kernel and initramfs are installed".into()))];
     if runtime.name() == "qemu" {
         checks.push(tools::qemu(config).await);
-    } else {
-        checks.push(check("cgroups", cgroups()));
     }
+    checks.push(check("cgroups", cgroups()));
     checks.push(check("acceleration", acceleration(&runtime)));
     checks.push(check("network", network(config, &runtime)));
     checks.push(check("microVM", boot(config, &runtime).await));
@@ -59,13 +58,13 @@ fn acceleration(runtime: &Runtime) -> Finding {
 }
 
 fn cgroups() -> Finding {
-    if microvm::firecracker::has_cgroups() {
-        return Finding::Ok("memory and threads of each VMM are limited".into());
+    match microvm::check_host_limits() {
+        Ok(()) => Finding::Ok("memory and threads of each VMM are limited".into()),
+        Err(problem) => Finding::warning(
+            format!("a VMM could take more memory than its guest has: {problem}"),
+            "run as root, with cgroups of version 2 mounted on /sys/fs/cgroup, or those of version 1 below it",
+        ),
     }
-    Finding::warning(
-        "a VMM could take more memory than its guest has: no cgroups with memory and pids",
-        "mount cgroups of version 2 on /sys/fs/cgroup, or those of version 1 below it",
-    )
 }
 
 /// A namespace with its rules was made and removed, as for a job.
