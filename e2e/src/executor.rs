@@ -54,6 +54,11 @@ impl Executor {
         &mut self.program
     }
 
+    /// Its state directory.
+    pub fn state(&self) -> &Path {
+        &self.state
+    }
+
     /// Its log so far.
     pub fn log(&self) -> String {
         self.program.log()

@@ -15,6 +15,10 @@ use crate::git::Repositories;
 use crate::job::Tools;
 use crate::runtime::{Runtime, RuntimeError};
 
+/// What may outlive an executor that was killed: programs that work on its caches for a while, by the names of
+/// their processes (cut after 15 bytes).
+const HELPERS: &[&str] = &["git", "git-remote-http", "mksquashfs", "mkfs.ext4"];
+
 /// The executor cannot use its directory.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -88,6 +92,12 @@ pub async fn open_tools(
         fs::remove_dir_all(&jobs_dir).map_err(io(&jobs_dir))?;
     }
     fs::create_dir_all(&jobs_dir).map_err(io(&jobs_dir))?;
+    for sub in ["repositories", "images", "disks"] {
+        let killed = microvm::kill_helpers(&dir.join(sub), HELPERS).map_err(io(&dir.join(sub)))?;
+        if killed > 0 {
+            tracing::info!(killed, folder = sub, "killed the helpers of a dead executor");
+        }
+    }
     let repositories = Repositories::open(&dir.join("repositories"), config.repository_cache_bytes)
         .map_err(io(&dir.join("repositories")))?;
     let images = ImageStore::open(&dir.join("images"), config.image_cache_bytes)?;

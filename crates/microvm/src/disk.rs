@@ -25,6 +25,8 @@ const FEATURES: [&str; 8] = [
 ];
 /// Raised when [`FEATURES`] change: templates of an older version are not used.
 const VERSION: u32 = 1;
+/// Begins the names of templates in the making.
+const UNFINISHED: &str = "tmp-";
 const COPY: usize = 1 << 20;
 
 /// A scratch disk could not be made.
@@ -61,7 +63,8 @@ impl ScratchDisks {
     /// [`DiskError::Io`].
     pub fn open(dir: &Path) -> Result<Self, DiskError> {
         let made = DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        made.map_err(|source| DiskError::Io { path: dir.to_owned(), source })?;
+        made.and_then(|()| remove_unfinished(dir))
+            .map_err(|source| DiskError::Io { path: dir.to_owned(), source })?;
         Ok(Self { templates: dir.to_owned() })
     }
 
@@ -86,12 +89,14 @@ impl ScratchDisks {
         }
         let io = |source| DiskError::Io { path: path.clone(), source };
         // Appears whole or not at all; two at once make the same.
-        let fresh = tempfile::NamedTempFile::new_in(&self.templates).map_err(io)?;
+        let fresh = unfinished_in(&self.templates).map_err(io)?;
         fresh.as_file().set_len(size_mib << 20).map_err(io)?;
         let failed = |message: String| DiskError::Mkfs { size_mib, message };
         let output = Command::new("mkfs.ext4")
             .args(FEATURES)
             .arg(fresh.path())
+            // Where it works: so it is found if we die before it (`kill_helpers`).
+            .current_dir(&self.templates)
             .stdin(Stdio::null())
             .output()
             .map_err(|error| failed(format!("{error} (package e2fsprogs)")))?;
@@ -101,6 +106,34 @@ impl ScratchDisks {
         fresh.persist(&path).map_err(|error| io(error.error))?;
         Ok(path)
     }
+}
+
+/// A file for a template in the making, locked as long as its maker lives.
+fn unfinished_in(dir: &Path) -> io::Result<tempfile::NamedTempFile> {
+    loop {
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir)?;
+        file.as_file().lock()?;
+        // Somebody who looked before it was locked took it away; then again.
+        if file.path().exists() {
+            return Ok(file);
+        }
+    }
+}
+
+/// Removes templates in the making whose makers died.
+fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if !entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            continue;
+        }
+        let Ok(file) = File::open(entry.path()) else { continue };
+        // Held until it is gone: its maker looks once it has the lock.
+        if file.try_lock().is_ok() {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
 }
 
 /// Copies what is not a hole. Shares the blocks where the file system can.
@@ -170,6 +203,18 @@ mod tests {
         let check = Command::new("e2fsck").args(["-f", "-n"]).arg(&path).output().unwrap();
         assert!(check.status.success(), "{}", String::from_utf8_lossy(&check.stdout));
         assert!(matches!(disks.create(&path, 10), Err(DiskError::Io { .. })), "never overwrites");
+    }
+
+    #[test]
+    fn what_a_dead_maker_left_is_removed_and_the_work_of_a_living_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let living = unfinished_in(dir.path()).unwrap();
+        let dead = dir.path().join("tmp-dead");
+        fs::write(&dead, "half").unwrap();
+        fs::write(dir.path().join("scratch-1-10.ext4"), "whole").unwrap();
+        ScratchDisks::open(dir.path()).unwrap();
+        assert!(living.path().exists() && !dead.exists());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod initramfs;
 pub mod kernel;
 mod kernel_args;
 pub mod net;
+mod orphans;
 mod pidfd;
 mod qemu;
 mod qmp;
@@ -36,6 +37,7 @@ pub use guest_client::{
     Collect, CollectSpec, CollectedFile, Exec, ExecSpec, GatewayConn, GuestClient, GuestError,
     OutputChunk, Stdio,
 };
+pub use orphans::kill_helpers;
 pub use run_dirs::{Reclaimed, RunDirs};
 pub use spec::{Accel, DISKS_MAX, Disk, HostLimits, Nic, SERIAL_MAX, SpecError, VmSpec, Vmm};
 pub use vm::{BootError, BootTimings, ExitReason, Vm, VmExit};

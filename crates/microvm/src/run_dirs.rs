@@ -9,18 +9,14 @@ use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::time::Duration;
 
 use crate::cgroup;
 use crate::firecracker::jail;
-use crate::pidfd;
+use crate::orphans;
 
 const VMS: &str = "vms";
 const LOCK: &str = "owner.lock";
-/// How long a killed process may take to go.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// This executor's run directories; holds its lock.
 #[derive(Debug)]
@@ -146,36 +142,13 @@ fn vms(dir: &Path) -> io::Result<Vec<PathBuf>> {
 /// An executor that died between making its folder and its lock left an empty one.
 fn remove_if_stale(dir: &Path) -> io::Result<()> {
     let age = fs::metadata(dir)?.modified()?.elapsed().unwrap_or_default();
-    if age > Duration::from_secs(60) { fs::remove_dir(dir) } else { Ok(()) }
+    if age > Duration::from_secs(20) { fs::remove_dir(dir) } else { Ok(()) }
 }
 
 /// Kills every process of a VM below `dir`, and waits until they are gone.
 fn kill_all_in(dir: &Path) -> io::Result<usize> {
     let jails: Vec<_> = vms(dir)?.iter().flat_map(|vm| jail::roots(vm)).collect();
-    let mut dying = Vec::new();
-    for entry in fs::read_dir("/proc")? {
-        let name = entry?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        if !lives_in(pid, dir, &jails) {
-            continue;
-        }
-        let Ok(process) = pidfd::open(pid) else { continue };
-        // Looked at again through a handle that no other process can inherit: the id may be another's now.
-        if lives_in(pid, dir, &jails) && pidfd::kill(&process).is_ok() {
-            dying.push(process);
-        }
-    }
-    let deadline = Instant::now() + PATIENCE;
-    for process in &dying {
-        let left = deadline.saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        // Readable when it ended.
-        let fd = std::os::fd::AsFd::as_fd(process);
-        if poll(&mut [PollFd::new(fd, PollFlags::POLLIN)], timeout)? == 0 {
-            return Err(io::Error::new(io::ErrorKind::TimedOut, "a killed VMM does not go"));
-        }
-    }
-    Ok(dying.len())
+    orphans::kill_all(|pid| lives_in(pid, dir, &jails))
 }
 
 /// A VMM works in its run directory; one in a jail has the jail for its root.
@@ -191,8 +164,11 @@ fn lives_in(pid: i32, dir: &Path, jails: &[(u64, u64)]) -> bool {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
+    use std::time::Instant;
 
     use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(5);
 
     fn sleeper(dir: &Path) -> Child {
         Command::new("sleep").arg("600").current_dir(dir).spawn().unwrap()

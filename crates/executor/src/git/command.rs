@@ -95,7 +95,7 @@ pub(super) struct Git {
 }
 
 impl Git {
-    /// `git -C <dir> <verb> …`.
+    /// `git <verb> …` in `dir`.
     pub(super) fn new(dir: &Path, verb: &str, reach: Reach) -> Self {
         let mut command = Command::new("git");
         command.env_clear();
@@ -119,9 +119,9 @@ impl Git {
                     Reach::Instance => "http:https",
                 },
             )
-            .arg("-C")
-            .arg(dir)
             .arg(verb)
+            // Its helpers work there, too: so all are found if we die before them (`Repositories::open`).
+            .current_dir(dir)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

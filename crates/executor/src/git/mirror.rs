@@ -1,5 +1,7 @@
 //! Bare mirrors: one per repository and depth, holding every commit that a job needed.
 
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use protocol::headers;
@@ -37,14 +39,15 @@ const PERMANENT: &[&str] = &[
 ];
 
 impl Mirror {
-    /// Opens the mirror, making an empty one if there is none or a half-made one.
+    /// Opens the mirror, making an empty one if there is none or a half-made one. Nobody else may use it.
     pub(super) async fn open(path: &Path) -> Result<Self, GitError> {
         let mirror = Self { path: path.to_owned() };
+        fs::create_dir_all(path).map_err(GitError::Start)?;
+        remove_leftovers(path).map_err(GitError::Start)?;
         if Git::new(path, "rev-parse", Reach::Local).arg("--is-bare-repository").run().await.is_ok()
         {
             return Ok(mirror);
         }
-        std::fs::create_dir_all(path).map_err(GitError::Start)?;
         Git::new(path, "init", Reach::Local)
             .args(["--quiet", "--bare", "--template=", "."])
             .run()
@@ -145,9 +148,67 @@ impl Mirror {
     }
 }
 
+/// Removes what a killed git left: locks, which every later call would take for another git at work, and packs
+/// that never became whole.
+fn remove_leftovers(mirror: &Path) -> io::Result<()> {
+    let mut folders = vec![mirror.to_owned()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder)? {
+            let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+            let name = name.to_string_lossy();
+            // Below `objects` only the packs: there are many others, and none of them is locked.
+            let inside_objects = path.strip_prefix(mirror.join("objects")).is_ok_and(|rest| {
+                !matches!(rest.to_str(), Some("" | "pack" | "info")) && path.is_dir()
+            });
+            if path.is_symlink() || inside_objects {
+                continue;
+            }
+            if path.is_dir() {
+                folders.push(path);
+            } else if name.ends_with(".lock") || name.starts_with("tmp_") {
+                tracing::info!(path = %path.display(), "removed what a killed git left");
+                fs::remove_file(path)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 fn is_permanent(error: &GitError) -> bool {
     match error {
         GitError::Start(_) => true,
         GitError::Failed { stderr, .. } => PERMANENT.iter().any(|words| stderr.contains(words)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_mirror_whose_git_was_killed_is_as_good_as_new() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("mirror");
+        Mirror::open(&path).await.unwrap();
+        let pack = path.join("objects/pack");
+        let kept = pack.join("pack-1.pack");
+        let left = [
+            path.join("shallow.lock"),
+            path.join("packed-refs.lock"),
+            path.join("refs/heads/main.lock"),
+            pack.join("tmp_pack_1"),
+        ];
+        for file in left.iter().chain([&kept]) {
+            fs::write(file, "").unwrap();
+        }
+        Mirror::open(&path).await.unwrap();
+        assert!(kept.exists());
+        for file in left {
+            assert!(!file.exists(), "{}", file.display());
+        }
+        // One that was killed while it was made.
+        fs::remove_file(path.join("HEAD")).unwrap();
+        Mirror::open(&path).await.unwrap();
+        assert!(path.join("HEAD").exists());
     }
 }

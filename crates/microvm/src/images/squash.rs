@@ -82,7 +82,7 @@ pub fn from_dir(dir: &Path, out: &Path, options: &DirOptions) -> Result<u64, Ima
             arguments.push(path.into());
         }
     }
-    let running = start(&arguments, Stdio::null())?;
+    let running = start(&arguments, out, Stdio::null())?;
     finish(running, out)
 }
 
@@ -111,7 +111,7 @@ pub(super) fn from_tar_with_root(
             .map(OsString::from),
     );
     arguments.extend(shared_arguments(compression));
-    let mut running = start(&arguments, Stdio::piped())?;
+    let mut running = start(&arguments, out, Stdio::piped())?;
     let stdin = running.child.stdin.take().expect("stdin is piped");
     let mut pipe = Pipe { out: BufWriter::with_capacity(256 << 10, stdin), broken: false };
     let written =
@@ -175,13 +175,14 @@ fn shared_arguments(compression: Compression) -> impl Iterator<Item = OsString> 
     compression.arguments().iter().copied().chain(fixed).map(OsString::from)
 }
 
-fn start(arguments: &[OsString], stdin: Stdio) -> Result<Running, ImageError> {
+fn start(arguments: &[OsString], out: &Path, stdin: Stdio) -> Result<Running, ImageError> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| "/usr/sbin:/usr/bin:/sbin:/bin".into());
     let mut child = Command::new(PROGRAM)
         .args(arguments)
         .env_clear()
         .env("PATH", path)
-        .current_dir("/")
+        // Where it works: so it is found if we die before it (`kill_helpers`).
+        .current_dir(absolute(out)?.parent().unwrap_or(Path::new("/")))
         .stdin(stdin)
         .stdout(Stdio::null())
         .stderr(Stdio::piped())
