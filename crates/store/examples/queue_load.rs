@@ -132,6 +132,7 @@ async fn cycle(store: &Store, executor: &str) -> Result<(), store::Error> {
         message: String::new(),
         exit_code: None,
         usage: None,
+        hold_ms: None,
     };
     assert!(store.finish(&end, NOW).await?.is_some());
     Ok(())

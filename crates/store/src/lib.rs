@@ -16,6 +16,7 @@ mod db;
 mod error;
 mod executors;
 mod feed;
+mod holds;
 mod images;
 mod job_tokens;
 mod logs;
@@ -44,14 +45,18 @@ pub use db::{Backend, Store};
 pub use error::{Error, Result};
 pub use executors::{Executor, ExecutorFilter, ExecutorList};
 pub use feed::{FeedChange, FeedItem};
+pub use holds::{
+    Appended, Hold, HoldToken, NewTerminal, Opened, Release, Stream, Terminal, TerminalAppend,
+    TerminalEnd, TerminalEvent, Wish,
+};
 pub use images::{ImageObject, ImageTag, ObjectKind};
 pub use job_tokens::{JobToken, TokenState};
 pub use logs::{Append, LogEntry, NewLogEntry, ReplaceLog};
 pub use migrate::SCHEMA_VERSION;
 pub use phases::PhaseStart;
 pub use queue::{
-    Beat, Cancellation, Claim, ClaimRequest, Enqueued, Finish, Finished, Job, JobFilter, JobState,
-    Lease, NewJob, Outcome, QueueCounts, QueueStats, Reset, WhyQueued,
+    Beat, Cancellation, Claim, ClaimRequest, Enqueued, Finish, Finished, HoldChange, Job,
+    JobFilter, JobState, Lease, NewJob, Outcome, QueueCounts, QueueStats, Reset, WhyQueued,
 };
 pub use repositories::{NewRepository, Repository, RepositoryState};
 pub use results::JobResult;

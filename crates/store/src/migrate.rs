@@ -9,7 +9,8 @@ use crate::db::{Backend, Tx};
 use crate::error::{Error, Result};
 
 /// Schema texts in order; the version is the place in this list, counted from 1. Append only.
-const MIGRATIONS: &[&str] = &[include_str!("../migrations/0001_initial.sql")];
+const MIGRATIONS: &[&str] =
+    &[include_str!("../migrations/0001_initial.sql"), include_str!("../migrations/0002_holds.sql")];
 
 /// Any number that only we use: replicas that start together migrate one after the other.
 const ADVISORY_LOCK: i64 = 0x6578_6563_7574_6f72;

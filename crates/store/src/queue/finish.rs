@@ -7,6 +7,7 @@ use super::{JobState, Lease};
 use crate::db::{Store, Tx, give_up, tame};
 use crate::error::{Error, Result};
 use crate::feed;
+use crate::holds;
 use crate::policy;
 use crate::transitions::{self, Change};
 use crate::wake::Topic;
@@ -37,6 +38,9 @@ pub struct Finish<'a> {
     pub exit_code: Option<i64>,
     /// What the job used.
     pub usage: Option<Usage>,
+    /// The executor keeps the job's machine this many milliseconds. It counts for a job that did not
+    /// complete and was not canceled, and only with its job token ([`Lease::attempt`]).
+    pub hold_ms: Option<i64>,
 }
 
 /// The job after the report.
@@ -63,7 +67,7 @@ impl Store {
         let Some(row) = JobRow::lock(&mut tx, self.backend(), lease.job_id).await? else {
             return Ok(None);
         };
-        if !holds(&row, lease)? {
+        if !is_theirs(&row, lease)? {
             return give_up(tx, Ok(None)).await;
         }
         let cancel = row.cancel != 0;
@@ -83,6 +87,11 @@ impl Store {
             usage: finish.usage,
         };
         conclude(&mut tx, &row, end, now).await?;
+        let failed = matches!(state, JobState::Errored | JobState::Failed);
+        let hold_ms = finish.hold_ms.filter(|ms| failed && *ms > 0 && lease.attempt.is_some());
+        if let Some(hold_ms) = hold_ms {
+            holds::begin(&mut tx, &row, hold_ms, now).await?;
+        }
         tx.commit().await?;
         self.bump(&[Topic::Job(row.id), Topic::Jobs]);
         Ok(Some(Finished { job_id: row.id, state }))
@@ -122,7 +131,7 @@ impl Store {
     }
 }
 
-fn holds(row: &JobRow, lease: &Lease<'_>) -> Result<bool> {
+fn is_theirs(row: &JobRow, lease: &Lease<'_>) -> Result<bool> {
     let same = row.queue == lease.queue && row.executor == lease.executor;
     Ok(match (row.state()?, lease.attempt) {
         (JobState::Processing, None) => same,

@@ -19,6 +19,17 @@ pub struct Beat {
     pub queue: String,
     /// It must be stopped.
     pub cancel: bool,
+    /// What a site admin said about keeping its machine.
+    pub hold: Option<HoldChange>,
+}
+
+/// A site admin said how long a job's machine shall be kept if it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldChange {
+    /// 0 = it shall not be kept.
+    pub seconds: u64,
+    /// When it was said.
+    pub at: i64,
 }
 
 /// Ids in one statement.
@@ -53,15 +64,21 @@ impl Store {
     async fn beat(&self, executor: &str, ids: &[i64], now: i64) -> Result<Vec<Beat>> {
         let sql = format!(
             "UPDATE jobs SET last_heartbeat_at = $1 WHERE executor = $2 AND state = 'processing' \
-             AND id IN ({}) RETURNING id, queue, cancel",
+             AND id IN ({}) RETURNING id, queue, cancel, hold_seconds, hold_changed_at",
             placeholders(3, ids.len())
         );
         let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(executor);
         for id in ids {
             query = query.bind(id);
         }
-        let rows: Vec<(i64, String, i64)> = query.fetch_all(self.writer()).await?;
-        let beat = |(job_id, queue, cancel)| Beat { job_id, queue, cancel: cancel != 0 };
+        let rows: Vec<(i64, String, i64, Option<i64>, Option<i64>)> =
+            query.fetch_all(self.writer()).await?;
+        let beat = |(job_id, queue, cancel, seconds, at)| Beat {
+            job_id,
+            queue,
+            cancel: cancel != 0,
+            hold: hold_change(seconds, at),
+        };
         Ok(rows.into_iter().map(beat).collect())
     }
 
@@ -79,17 +96,17 @@ impl Store {
         let mut beats = Vec::with_capacity(lost.len());
         for job_id in lost {
             let mut tx = self.begin().await?;
-            let row: Option<(String, i64)> = sqlx::query_as(
+            let row: Option<(String, i64, Option<i64>, Option<i64>)> = sqlx::query_as(
                 "UPDATE jobs SET state = 'processing', lost = 0, last_heartbeat_at = $3 \
                  WHERE id = $1 AND executor = $2 AND state = 'queued' AND lost = 1 \
-                 RETURNING queue, attempt",
+                 RETURNING queue, attempt, hold_seconds, hold_changed_at",
             )
             .bind(job_id)
             .bind(executor)
             .bind(now)
             .fetch_optional(&mut *tx)
             .await?;
-            let Some((queue, attempt)) = row else { continue };
+            let Some((queue, attempt, seconds, at)) = row else { continue };
             sqlx::query(
                 "UPDATE attempts SET outcome = 'processing', finished_at = NULL, reason = NULL, \
                    message = '' WHERE job_id = $1 AND attempt = $2",
@@ -101,8 +118,13 @@ impl Store {
             feed::push_state(&mut tx, job_id, attempt, JobState::Processing, now).await?;
             tx.commit().await?;
             self.bump(&[Topic::Job(job_id), Topic::Jobs]);
-            beats.push(Beat { job_id, queue, cancel: false });
+            let hold = hold_change(seconds, at);
+            beats.push(Beat { job_id, queue, cancel: false, hold });
         }
         Ok(beats)
     }
+}
+
+fn hold_change(seconds: Option<i64>, at: Option<i64>) -> Option<HoldChange> {
+    Some(HoldChange { seconds: u64::try_from(seconds?).ok()?, at: at? })
 }

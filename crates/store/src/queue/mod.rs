@@ -22,14 +22,14 @@ pub use claim::{Claim, ClaimRequest};
 pub use counts::{QueueCounts, QueueStats};
 pub use enqueue::{Enqueued, NewJob};
 pub use finish::{Finish, Finished, Outcome};
-pub use heartbeat::Beat;
+pub use heartbeat::{Beat, HoldChange};
 pub use list::JobFilter;
 pub use stalled::Reset;
 pub use state::JobState;
 pub use why::WhyQueued;
 
 pub(crate) use list::contains;
-pub(crate) use row::{read_reason, read_usage};
+pub(crate) use row::{JobRow, read_reason, read_usage};
 
 /// A job as it is stored, without its payload.
 #[derive(Clone, Debug, PartialEq)]
@@ -84,6 +84,9 @@ pub struct Job {
     pub exit_code: Option<i64>,
     /// What the last attempt used.
     pub usage: Option<Usage>,
+    /// What a site admin said last: seconds to keep the machine if the job fails, 0 = do not keep
+    /// it. `None`: nothing, the job file counts.
+    pub hold_seconds: Option<u64>,
 }
 
 /// Authority over a running job, as a request of its executor proves it.

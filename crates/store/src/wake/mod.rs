@@ -26,6 +26,10 @@ pub enum Topic {
     Jobs,
     /// This executor must be told something now: a cancel, a drain. Held heartbeats wait for it.
     Executor(String),
+    /// The hold of this job, or which terminals it has. The executor that holds waits for it.
+    Hold(i64),
+    /// Something typed or printed in this terminal, its size or its end.
+    Terminal(i64),
     /// The list of executors changed.
     Executors,
     /// The list of repositories changed.
@@ -40,6 +44,8 @@ impl Topic {
             Self::Job(id) => format!("job {id}"),
             Self::Jobs => "jobs".into(),
             Self::Executor(name) => format!("executor {name}"),
+            Self::Hold(id) => format!("hold {id}"),
+            Self::Terminal(id) => format!("terminal {id}"),
             Self::Executors => "executors".into(),
             Self::Repositories => "repositories".into(),
         }
@@ -53,6 +59,8 @@ impl Topic {
             "job" => Self::Job(name.parse().ok()?),
             "jobs" => Self::Jobs,
             "executor" => Self::Executor(name.to_owned()),
+            "hold" => Self::Hold(name.parse().ok()?),
+            "terminal" => Self::Terminal(name.parse().ok()?),
             "executors" => Self::Executors,
             "repositories" => Self::Repositories,
             _ => return None,
@@ -218,6 +226,8 @@ mod tests {
             Topic::Job(31),
             Topic::Jobs,
             Topic::Executor("exec 7".into()),
+            Topic::Hold(31),
+            Topic::Terminal(7),
             Topic::Executors,
             Topic::Repositories,
         ];

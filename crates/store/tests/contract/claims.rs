@@ -65,7 +65,7 @@ contract! {
         let other = db.claim_one("batches", "exec-2", T0).await.unwrap().job.id;
         let waiting = db.enqueue_one("jobs", 1, T0).await;
         let beats = db.heartbeat("exec-1", &[mine, other, waiting, 999, mine], T0 + 9).await.unwrap();
-        assert_eq!(beats, [Beat { job_id: mine, queue: "jobs".into(), cancel: false }]);
+        assert_eq!(beats, [Beat { job_id: mine, queue: "jobs".into(), cancel: false, hold: None }]);
         assert_eq!(db.job(mine).await.unwrap().unwrap().last_heartbeat_at, Some(T0 + 9));
         assert_eq!(db.job(other).await.unwrap().unwrap().last_heartbeat_at, Some(T0));
         assert!(db.heartbeat("exec-1", &[], T0).await.unwrap().is_empty());

@@ -101,6 +101,7 @@ pub fn finish(claim: &Claim, outcome: Outcome) -> Finish<'_> {
         message: String::new(),
         exit_code: None,
         usage: None,
+        hold_ms: None,
     }
 }
 

@@ -123,7 +123,7 @@ contract! {
         assert!(matches!(logs, Err(Error::UnknownJob)), "not while it is queued");
         assert!(db.heartbeat("exec-2", &[id], LOST).await.unwrap().is_empty());
         let beats = db.heartbeat("exec-1", &[id], LOST + 1).await.unwrap();
-        assert_eq!(beats, [Beat { job_id: id, queue: "jobs".into(), cancel: false }]);
+        assert_eq!(beats, [Beat { job_id: id, queue: "jobs".into(), cancel: false, hold: None }]);
         let job = db.job(id).await.unwrap().unwrap();
         assert_eq!((job.state, job.attempt), (JobState::Processing, 1));
         assert!(db.claim_one("jobs", "exec-2", LOST + 2).await.is_none());

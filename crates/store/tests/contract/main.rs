@@ -11,6 +11,7 @@ mod db;
 mod endings;
 mod executors;
 mod fairness;
+mod holds;
 mod images;
 mod lists;
 mod logs;

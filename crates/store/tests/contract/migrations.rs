@@ -34,6 +34,20 @@ contract! {
         assert_eq!(left, newer);
     }
 
+    async fn a_database_of_before_the_holds_is_brought_up(db) {
+        let claim = db.running(T0).await;
+        let pool = sqlx::AnyPool::connect(&db.url).await.unwrap();
+        let back = "DROP TABLE terminal_events; DROP TABLE terminals; DROP TABLE holds; \
+            ALTER TABLE jobs DROP COLUMN hold_seconds; \
+            ALTER TABLE jobs DROP COLUMN hold_changed_at; UPDATE schema_version SET version = 1";
+        sqlx::raw_sql(back).execute(&pool).await.unwrap();
+        let newer = Store::open(&db.url).await.unwrap();
+        let job = newer.job(claim.job.id).await.unwrap().unwrap();
+        assert_eq!((job.state, job.hold_seconds), (store::JobState::Processing, None));
+        newer.wish_hold(job.id, 60, T0).await.unwrap();
+        assert_eq!(newer.open_holds().await.unwrap(), []);
+    }
+
     async fn programs_that_start_together_migrate_once(db) {
         let pool = sqlx::AnyPool::connect(&db.url).await.unwrap();
         let open = (0..4).map(|_| {

@@ -309,7 +309,7 @@ impl Pair {
             if job.running_on(worker) {
                 job.last_beat = now;
                 let queue = QUEUES[job.queue].to_owned();
-                expected.push(Beat { job_id: *id, queue, cancel: job.cancel });
+                expected.push(Beat { job_id: *id, queue, cancel: job.cancel, hold: None });
             }
         }
         assert_eq!(beats, expected);
