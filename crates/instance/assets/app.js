@@ -32,7 +32,7 @@
     const now = Date.now() - skew;
     for (const time of document.querySelectorAll("time[data-tick]")) {
       const seconds = (now - Date.parse(time.dateTime)) / 1000;
-      const text = time.dataset.tick === "since" ? duration(seconds) : ago(seconds);
+      const text = { since: duration, left: (s) => duration(-s), ago }[time.dataset.tick]?.(seconds) ?? "";
       if (time.textContent !== text) time.textContent = text;
     }
   }

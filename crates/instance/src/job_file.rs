@@ -40,6 +40,8 @@ pub struct JobFile {
     pub queue: String,
     /// `None` = the queue's default.
     pub network: Option<NetworkAccess>,
+    /// How long its machine is kept if it fails; `None` = not at all.
+    pub hold: Option<Span>,
 }
 
 /// One step: a script in an image.

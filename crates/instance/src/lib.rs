@@ -9,6 +9,7 @@ pub mod blobs;
 pub mod cli;
 pub mod clock;
 pub mod git;
+pub mod holds;
 pub mod http;
 pub mod job_file;
 pub mod loops;

@@ -49,6 +49,9 @@ pub struct SiteConfig {
     /// What the jobs of each queue may reach.
     #[serde(rename = "executors.network")]
     pub network: Network,
+    /// Longest time that a failed job's machine is kept; 0 = never.
+    #[serde(rename = "executors.maximumHold")]
+    pub max_hold: Span,
     /// Ended jobs are removed after so many days.
     #[serde(rename = "jobs.retentionDays")]
     pub jobs_retention_days: u32,
@@ -146,6 +149,7 @@ impl Default for SiteConfig {
             allow_shared_token_on_job_routes: false,
             multiqueue: Multiqueue::default(),
             network: Network::default(),
+            max_hold: Span(3600),
             jobs_retention_days: 30,
             max_queued_jobs_per_user: 10_000,
             max_job_file: Size(4 << 20),

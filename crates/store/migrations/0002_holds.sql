@@ -1,8 +1,10 @@
 -- Machines of failed jobs that are kept, and the terminals that were opened to them.
 
--- What a site admin said last about this job, in seconds; NULL = nothing, the job file counts.
-ALTER TABLE jobs ADD COLUMN hold_seconds BIGINT;
-ALTER TABLE jobs ADD COLUMN hold_changed_at BIGINT;
+-- Seconds to keep a job's machine if it fails: as the job file says, and what a site admin said last
+-- (NULL = nothing), which counts.
+ALTER TABLE jobs ADD COLUMN hold_seconds BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN hold_wish BIGINT;
+ALTER TABLE jobs ADD COLUMN hold_wish_at BIGINT;
 
 -- A hold belongs to an attempt; its token is that attempt's. Open until `ended_at`.
 CREATE TABLE holds (

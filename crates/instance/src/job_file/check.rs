@@ -34,6 +34,7 @@ pub(super) fn check(raw: RawJob, config: &SiteConfig, by: Submitter) -> Result<J
     let priority = raw.priority.map_or(0, |priority| check.priority(&priority, by));
     let queue = raw.queue.map_or_else(|| "jobs".to_owned(), |queue| check.queue(queue, by));
     let network = raw.network.and_then(|text| check.network(&text));
+    let hold = raw.on_failure.and_then(|text| check.hold(&text, config));
     if check.problems.is_empty() {
         Ok(JobFile {
             name,
@@ -47,6 +48,7 @@ pub(super) fn check(raw: RawJob, config: &SiteConfig, by: Submitter) -> Result<J
             priority,
             queue,
             network,
+            hold,
         })
     } else {
         check.problems.sort_by_key(|p| (p.line, p.column));
@@ -248,6 +250,27 @@ impl Check {
         access
     }
 
+    /// `hold 30m`: the only thing that can be done after a failure.
+    fn hold(&mut self, text: &Spanned<String>, config: &SiteConfig) -> Option<Span> {
+        let (min, max) = (Span(1), config.max_hold);
+        let span = text.value.strip_prefix("hold ").map(|span| span.trim().parse::<Span>());
+        match span {
+            _ if max.0 == 0 => {
+                let never = "is not allowed here: executors.maximumHold is 0; leave it out";
+                self.report("on_failure", text, never);
+            }
+            Some(Ok(span)) if (min..=max).contains(&span) => return Some(span),
+            Some(Ok(_)) => {
+                let message =
+                    format!("must hold from {min} to {max} (executors.maximumHold of this site)");
+                self.report("on_failure", text, message);
+            }
+            Some(Err(error)) => self.report("on_failure", text, format!("hold: {error}")),
+            None => self.report("on_failure", text, "must be \"hold\" and a time: hold 30m"),
+        }
+        None
+    }
+
     fn queue(&mut self, queue: Spanned<String>, by: Submitter) -> String {
         match (queue.value.as_str(), by) {
             ("jobs", _) | ("codeintel" | "batches", Submitter::SiteAdmin) => {}
@@ -324,6 +347,7 @@ timeout: 10m
 priority: -5
 queue: jobs
 network: egress
+on_failure: hold 30m
 "#;
 
     #[test]
@@ -339,6 +363,25 @@ network: egress
         assert_eq!(job.timeout, Some(Span(600)));
         assert_eq!(job.files["cfg/a.txt"], "text");
         assert_eq!(job.network, Some(NetworkAccess::Egress));
+        assert_eq!(job.hold, Some(Span(1800)));
+    }
+
+    #[test]
+    fn a_hold_is_within_what_the_site_allows() {
+        let refused = |hold: &str, max: u64, expected: &str| {
+            let config = SiteConfig { max_hold: Span(max), ..SiteConfig::default() };
+            let text = format!("steps: [{{image: a, run: x}}]\non_failure: {hold}\n");
+            let error = JobFile::parse(&text, &config, Submitter::SiteAdmin).unwrap_err();
+            assert_eq!(error.to_string(), format!("line 2, column 13: on_failure: {expected}"));
+        };
+        let bounds = "must hold from 1s to 1h (executors.maximumHold of this site)";
+        refused("hold 2h", 3600, bounds);
+        refused("hold 0s", 3600, bounds);
+        refused("hold 30m", 0, "is not allowed here: executors.maximumHold is 0; leave it out");
+        for word in ["hold", "keep 30m", "30m", "''"] {
+            refused(word, 3600, "must be \"hold\" and a time: hold 30m");
+        }
+        refused("hold soon", 3600, &format!("hold: {}", "soon".parse::<Span>().unwrap_err()));
     }
 
     #[test]

@@ -32,6 +32,8 @@ pub(super) struct RawJob {
     pub queue: Option<Spanned<String>>,
     #[serde(default)]
     pub network: Option<Spanned<String>>,
+    #[serde(default)]
+    pub on_failure: Option<Spanned<String>>,
 }
 
 /// A step as written.

@@ -51,6 +51,7 @@ pub async fn submit(
         creator_id: user.id(),
         priority: file.priority,
         payload: file.payload(&commit),
+        hold_seconds: file.hold.map_or(0, |span| span.0),
         idempotency_key: options.idempotency_key.map(str::to_owned),
         ..NewJob::default()
     };

@@ -1,6 +1,7 @@
 //! What happens without anybody asking. Each loop is a `tick` that derives everything from the database
 //! and the clock, so that it may be stepped by hand, run on several replicas, or be late.
 
+pub mod holds;
 pub mod metrics;
 pub mod orphans;
 pub mod repositories;
@@ -21,6 +22,13 @@ pub fn spawn(app: &Arc<App>) -> JoinSet<&'static str> {
     every(&mut loops, app, "stalled jobs", seconds(5), |app, now| async move {
         stalled::tick(&app, now).await
     });
+    every(
+        &mut loops,
+        app,
+        "holds",
+        seconds(5),
+        |app, now| async move { holds::tick(&app, now).await },
+    );
     every(&mut loops, app, "metrics", seconds(10), |app, now| async move {
         metrics::tick(&app, now).await
     });

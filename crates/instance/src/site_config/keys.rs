@@ -28,6 +28,8 @@ pub enum Kind {
     Size,
     /// A duration such as `1h30m`.
     Span,
+    /// The same, or `0` for never.
+    SpanOrNever,
     /// One of these words.
     Choice(&'static [&'static str]),
     /// A list of text, each entry checked.
@@ -188,6 +190,13 @@ pub const KEYS: &[Key] = &[
         "",
         "What jobs may reach over the network, queue by queue. Enforced by the executors for jobs that \
          they dequeue after the change; stock executors have rules of their own.",
+    ),
+    key(
+        "executors.maximumHold",
+        Kind::SpanOrNever,
+        r#""1h""#,
+        "Longest time that a failed job's machine is kept for a site admin to look into; `0` = never. \
+         A machine that is kept occupies a slot of its executor, which has a limit of its own.",
     ),
     key(
         "jobs.retentionDays",

@@ -186,6 +186,12 @@ fn scalar(kind: Kind, value: &Value<'_>) -> Result<Json, String> {
             Some(Err(error)) => Err(error.to_string()),
             _ => Err("must be a duration in quotes, for example \"10m\"".to_owned()),
         },
+        Kind::SpanOrNever => match text.map(|text| (text, text.parse::<Span>())) {
+            Some(("0", _)) => Ok(Json::from("0s")),
+            Some((text, Ok(_))) => Ok(Json::from(text)),
+            Some((_, Err(error))) => Err(format!("{error}, or \"0\" for never")),
+            None => Err("must be a duration in quotes, for example \"30m\", or \"0\"".to_owned()),
+        },
         Kind::Choice(words) => text
             .filter(|text| words.contains(text))
             .map(Json::from)
@@ -302,6 +308,18 @@ mod tests {
         for bad in ["ftp://a", "exec.example", "https://u:p@a", "https://a?b"] {
             parse(&format!(r#"{{"externalURL": "{bad}"}}"#)).unwrap_err();
         }
+    }
+
+    #[test]
+    fn a_hold_may_be_forbidden() {
+        let hold = |text: &str| {
+            let parsed = parse(&format!("{{ \"executors.maximumHold\": {text} }}"));
+            parsed.map(|config| config.max_hold.0).map_err(|problems| problems.to_string())
+        };
+        assert_eq!([hold("\"0\""), hold("\"0s\""), hold("\"2h\"")], [Ok(0), Ok(0), Ok(7200)]);
+        let error = hold("\"5\"").unwrap_err();
+        assert!(error.contains("column 28: executors.maximumHold: ") && error.contains("\"0\""));
+        assert!(hold("0").unwrap_err().contains("in quotes"));
     }
 
     #[test]

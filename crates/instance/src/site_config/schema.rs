@@ -41,6 +41,10 @@ fn property(key: &Key) -> Value {
         Kind::Span => {
             json!({ "type": "string", "pattern": "^([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?$" })
         }
+        Kind::SpanOrNever => {
+            let spans = "^(0|([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?)$";
+            json!({ "type": "string", "pattern": spans })
+        }
         Kind::Choice(words) => json!({ "enum": words }),
         Kind::List(_) => json!({ "type": "array", "items": { "type": "string" } }),
         Kind::Object(keys) => object(keys),
@@ -82,6 +86,7 @@ fn kind(kind: Kind) -> String {
         Kind::Time => "time (RFC 3339)".to_owned(),
         Kind::Size => "size, `512M`".to_owned(),
         Kind::Span => "duration, `1h30m`".to_owned(),
+        Kind::SpanOrNever => "duration, `30m`, or `0`".to_owned(),
         Kind::Choice(words) => {
             words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" or ")
         }

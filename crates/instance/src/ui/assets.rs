@@ -28,12 +28,20 @@ macro_rules! asset {
     }};
 }
 
-static ASSETS: LazyLock<[Asset; 6]> = LazyLock::new(|| {
+static ASSETS: LazyLock<[Asset; 10]> = LazyLock::new(|| {
     [
         asset!("style.css", "style.css", "text/css; charset=utf-8"),
         asset!("app.js", "app.js", "text/javascript; charset=utf-8"),
         asset!("htmx.js", "vendor/htmx-2.0.11.min.js", "text/javascript; charset=utf-8"),
         asset!("htmx-sse.js", "vendor/htmx-ext-sse-2.2.4.min.js", "text/javascript; charset=utf-8"),
+        asset!("terminal.js", "terminal.js", "text/javascript; charset=utf-8"),
+        asset!("xterm.js", "vendor/xterm-6.0.0.min.js", "text/javascript; charset=utf-8"),
+        asset!(
+            "xterm-fit.js",
+            "vendor/xterm-addon-fit-0.11.0.min.js",
+            "text/javascript; charset=utf-8"
+        ),
+        asset!("xterm.css", "vendor/xterm-6.0.0.css", "text/css; charset=utf-8"),
         asset!("icons.svg", "icons.svg", "image/svg+xml"),
         asset!("logo.svg", "logo.svg", "image/svg+xml"),
     ]

@@ -25,6 +25,18 @@ pub enum Flash {
     Retried,
     /// It cannot be retried.
     NotRetried,
+    /// The job's machine will be kept if it fails.
+    HoldWished,
+    /// It will not.
+    HoldTakenBack,
+    /// The job had ended already.
+    TooLateToHold,
+    /// A kept machine goes.
+    Released,
+    /// It had gone already.
+    NotHeld,
+    /// A terminal was closed.
+    TerminalClosed,
     /// A job was submitted.
     Submitted,
     /// A repository was registered.
@@ -49,7 +61,7 @@ pub enum Flash {
     LoggedOut,
 }
 
-const ALL: [(Flash, &str, &str); 18] = [
+const ALL: [(Flash, &str, &str); 24] = [
     (Flash::ConfigurationSaved, "configuration-saved", "Saved. The new configuration is in use."),
     (Flash::Draining, "draining", "Drain requested. Running jobs end; no new ones start there."),
     (Flash::Undrained, "undrained", "The executor may take jobs again."),
@@ -57,6 +69,12 @@ const ALL: [(Flash, &str, &str); 18] = [
     (Flash::TooLateToCancel, "too-late", "The job had ended already."),
     (Flash::Retried, "retried", "The job is queued again."),
     (Flash::NotRetried, "not-retried", "Only a job that has ended can be retried."),
+    (Flash::HoldWished, "hold-wished", "If the job fails, its machine is kept."),
+    (Flash::HoldTakenBack, "hold-taken-back", "The job's machine is not kept."),
+    (Flash::TooLateToHold, "too-late-to-hold", "The job had ended already."),
+    (Flash::Released, "released", "The machine goes within a few seconds."),
+    (Flash::NotHeld, "not-held", "The machine had gone already."),
+    (Flash::TerminalClosed, "terminal-closed", "Terminal closed. Its recording stays."),
     (Flash::Submitted, "submitted", "Job submitted."),
     (Flash::RepositoryAdded, "repository-added", "Repository added. Its first clone has begun."),
     (Flash::SyncRequested, "sync-requested", "The repository is being fetched."),
@@ -103,7 +121,11 @@ impl Flash {
     /// CSS class.
     pub fn kind(self) -> &'static str {
         match self {
-            Self::TooLateToCancel | Self::NotRetried | Self::LastSiteAdmin => "warn",
+            Self::TooLateToCancel
+            | Self::NotRetried
+            | Self::TooLateToHold
+            | Self::NotHeld
+            | Self::LastSiteAdmin => "warn",
             _ => "ok",
         }
     }

@@ -33,6 +33,11 @@ pub fn running_since(start: i64, now: i64) -> Html {
     time_element(start, "since", &duration(seconds_between(start, now).saturating_mul(1000)))
 }
 
+/// The time until `end`, counted down by the page's script.
+pub fn left(end: i64, now: i64) -> Html {
+    time_element(end, "left", &duration(seconds_between(now, end).saturating_mul(1000)))
+}
+
 /// A date and time in UTC.
 pub fn at(time: i64) -> Html {
     Html(format!("<time datetime=\"{}\">{}</time>", iso(time), readable(time)))

@@ -100,6 +100,7 @@ impl Run<'_> {
             message: if reason.is_some() { "step 0 failed".into() } else { String::new() },
             exit_code: exit,
             usage: Some(usage),
+            hold_ms: None,
         };
         self.instance.app.store.finish(&finish, self.now()).await.unwrap().unwrap();
     }

@@ -28,7 +28,7 @@ impl Store {
         if state.is_final() {
             return give_up(tx, Ok(Wish::AlreadyFinished(state))).await;
         }
-        sqlx::query("UPDATE jobs SET hold_seconds = $2, hold_changed_at = $3 WHERE id = $1")
+        sqlx::query("UPDATE jobs SET hold_wish = $2, hold_wish_at = $3 WHERE id = $1")
             .bind(job_id)
             .bind(i64::try_from(seconds).unwrap_or(i64::MAX))
             .bind(now)

@@ -175,6 +175,12 @@ pub(super) async fn close(
     Ok(())
 }
 
+async fn push_size(tx: &mut Tx, terminal: &Terminal, now: i64) -> Result<()> {
+    let size = format!("{}x{}", terminal.cols, terminal.rows);
+    let event = NewEvent { kind: "r", start: 0, data: size.as_bytes() };
+    push(tx, terminal.id, &[event], now).await
+}
+
 /// Who must hear that a terminal was opened or closed.
 pub(super) fn topics(terminal: &Terminal) -> [Topic; 3] {
     let job = terminal.job_id;
@@ -227,8 +233,10 @@ impl Store {
             .bind(now)
             .fetch_one(&mut *tx)
             .await?;
-        tx.commit().await?;
         let terminal = Terminal::from(row);
+        // The recording begins with the size it was opened with.
+        push_size(&mut tx, &terminal, now).await?;
+        tx.commit().await?;
         self.bump(&topics(&terminal));
         Ok(Opened::Terminal(terminal))
     }
@@ -262,9 +270,7 @@ impl Store {
         if (terminal.cols, terminal.rows) == (cols, rows) {
             return give_up(tx, Ok(true)).await;
         }
-        let size = format!("{cols}x{rows}");
-        let event = NewEvent { kind: "r", start: 0, data: size.as_bytes() };
-        push(&mut tx, id, &[event], now).await?;
+        push_size(&mut tx, &Terminal { cols, rows, ..terminal }, now).await?;
         sqlx::query("UPDATE terminals SET cols = $2, rows = $3 WHERE id = $1")
             .bind(id)
             .bind(i64::from(cols))

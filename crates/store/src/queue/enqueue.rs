@@ -31,6 +31,8 @@ pub struct NewJob {
     pub idempotency_key: Option<String>,
     /// Waits at least until then.
     pub process_after: Option<i64>,
+    /// Seconds to keep its machine if it fails; 0 = it is not kept.
+    pub hold_seconds: u64,
 }
 
 /// What became of a [`NewJob`].
@@ -103,8 +105,9 @@ async fn insert(
 ) -> Result<Enqueued> {
     let id: Option<i64> = sqlx::query_scalar(
         "INSERT INTO jobs (queue, state, name, repository, commit_id, creator_id, lane, priority, \
-           max_retries, idempotency_key, created_at, queued_at, process_after) \
-         VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11) \
+           max_retries, idempotency_key, created_at, queued_at, process_after, \
+           hold_seconds) \
+         VALUES ($1, 'queued', $2, $3, $4, $5, $6, $7, $8, $9, $10, $10, $11, $12) \
          ON CONFLICT (creator_id, idempotency_key) WHERE idempotency_key IS NOT NULL DO NOTHING \
          RETURNING id",
     )
@@ -119,6 +122,7 @@ async fn insert(
     .bind(&job.idempotency_key)
     .bind(now)
     .bind(process_after)
+    .bind(i64::try_from(job.hold_seconds).unwrap_or(i64::MAX))
     .fetch_optional(&mut **tx)
     .await?;
     let Some(id) = id else {

@@ -64,7 +64,7 @@ impl Store {
     async fn beat(&self, executor: &str, ids: &[i64], now: i64) -> Result<Vec<Beat>> {
         let sql = format!(
             "UPDATE jobs SET last_heartbeat_at = $1 WHERE executor = $2 AND state = 'processing' \
-             AND id IN ({}) RETURNING id, queue, cancel, hold_seconds, hold_changed_at",
+             AND id IN ({}) RETURNING id, queue, cancel, hold_wish, hold_wish_at",
             placeholders(3, ids.len())
         );
         let mut query = sqlx::query_as(AssertSqlSafe(sql)).bind(now).bind(executor);
@@ -99,7 +99,7 @@ impl Store {
             let row: Option<(String, i64, Option<i64>, Option<i64>)> = sqlx::query_as(
                 "UPDATE jobs SET state = 'processing', lost = 0, last_heartbeat_at = $3 \
                  WHERE id = $1 AND executor = $2 AND state = 'queued' AND lost = 1 \
-                 RETURNING queue, attempt, hold_seconds, hold_changed_at",
+                 RETURNING queue, attempt, hold_wish, hold_wish_at",
             )
             .bind(job_id)
             .bind(executor)

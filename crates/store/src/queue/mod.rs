@@ -84,9 +84,9 @@ pub struct Job {
     pub exit_code: Option<i64>,
     /// What the last attempt used.
     pub usage: Option<Usage>,
-    /// What a site admin said last: seconds to keep the machine if the job fails, 0 = do not keep
-    /// it. `None`: nothing, the job file counts.
-    pub hold_seconds: Option<u64>,
+    /// Seconds to keep its machine if it fails, as the job file or a site admin said last; 0 = it is
+    /// not kept.
+    pub hold_seconds: u64,
 }
 
 /// Authority over a running job, as a request of its executor proves it.

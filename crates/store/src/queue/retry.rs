@@ -10,8 +10,8 @@ use crate::transitions::{self, Change};
 use crate::wake::Topic;
 
 impl Store {
-    /// Queues a finished job again. Logs, results and artifacts of earlier attempts stay; what was
-    /// said about keeping its machine does not.
+    /// Queues a finished job again. Logs, results and artifacts of earlier attempts stay; what a
+    /// site admin said about keeping its machine does not.
     ///
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Transition`] when it is queued or processing.
@@ -28,7 +28,7 @@ impl Store {
             "UPDATE jobs SET state = 'queued', queued_at = $2, process_after = NULL, cancel = 0, \
                lost = 0, num_resets = 0, num_failures = 0, started_at = NULL, finished_at = NULL, \
                reason = NULL, message = '', exit_code = NULL, usage = NULL, \
-               hold_seconds = NULL, hold_changed_at = NULL WHERE id = $1",
+               hold_wish = NULL, hold_wish_at = NULL WHERE id = $1",
         )
         .bind(job_id)
         .bind(now)

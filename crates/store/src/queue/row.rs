@@ -12,7 +12,8 @@ pub(crate) const COLUMNS: &str = "id, queue, state, name, repository, commit_id,
     COALESCE((SELECT users.name FROM users WHERE users.id = jobs.creator_id), '') AS creator_name, \
     lane, priority, max_retries, created_at, queued_at, process_after, started_at, \
     last_heartbeat_at, finished_at, attempt, lost, num_resets, num_failures, executor, cancel, \
-    reason, message, exit_code, usage, hold_seconds";
+    reason, message, exit_code, usage, \
+    COALESCE(hold_wish, hold_seconds) AS hold_seconds";
 
 #[derive(sqlx::FromRow)]
 pub(crate) struct JobRow {
@@ -44,7 +45,7 @@ pub(crate) struct JobRow {
     message: String,
     exit_code: Option<i64>,
     usage: Option<String>,
-    hold_seconds: Option<i64>,
+    hold_seconds: i64,
 }
 
 impl JobRow {
@@ -95,13 +96,9 @@ impl JobRow {
             message: self.message,
             exit_code: self.exit_code,
             usage: read_usage(self.usage.as_deref())?,
-            hold_seconds: read_seconds(self.hold_seconds),
+            hold_seconds: u64::try_from(self.hold_seconds).unwrap_or(0),
         })
     }
-}
-
-pub(crate) fn read_seconds(seconds: Option<i64>) -> Option<u64> {
-    seconds.and_then(|seconds| u64::try_from(seconds).ok())
 }
 
 /// A reason that this version does not know reads as none; the message still tells.

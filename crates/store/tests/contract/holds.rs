@@ -103,7 +103,7 @@ contract! {
         let queued = db.enqueue_one("jobs", 1, T0).await;
         assert_eq!(db.wish_hold(queued, 60, T0).await.unwrap(), Wish::Noted, "before it runs");
         let claim = db.claim_one("jobs", "exec-1", T0).await.unwrap();
-        assert_eq!(claim.job.hold_seconds, Some(60));
+        assert_eq!(claim.job.hold_seconds, 60);
         let mut executor = db.subscribe([Topic::Executor("exec-1".into())]);
         assert_eq!(db.wish_hold(queued, 1800, T0 + 5).await.unwrap(), Wish::Noted);
         executor.changed().await;
@@ -121,8 +121,22 @@ contract! {
         let late = db.wish_hold(queued, 60, T0 + MINUTE).await.unwrap();
         assert_eq!(late, Wish::AlreadyFinished(JobState::Failed));
         db.retry(queued, T0 + MINUTE).await.unwrap();
-        assert_eq!(db.job(queued).await.unwrap().unwrap().hold_seconds, None);
+        assert_eq!(db.job(queued).await.unwrap().unwrap().hold_seconds, 0);
         assert!(matches!(db.wish_hold(999, 1, T0).await, Err(Error::NotFound { .. })));
+    }
+
+    async fn the_job_file_counts_until_an_admin_says_otherwise(db) {
+        let new = NewJob { hold_seconds: 900, ..job("jobs", 1) };
+        let id = db.enqueue(&new, T0).await.unwrap().id;
+        let claim = db.claim_one("jobs", "exec-1", T0).await.unwrap();
+        assert_eq!(claim.job.hold_seconds, 900);
+        let beats = db.heartbeat("exec-1", &[id], T0).await.unwrap();
+        assert_eq!(beats[0].hold, None, "the executor has it from the job document");
+        db.wish_hold(id, 0, T0).await.unwrap();
+        assert_eq!(db.job(id).await.unwrap().unwrap().hold_seconds, 0);
+        db.finish(&finish(&claim, Outcome::Failed), T0).await.unwrap().unwrap();
+        db.retry(id, T0).await.unwrap();
+        assert_eq!(db.job(id).await.unwrap().unwrap().hold_seconds, 900);
     }
 
     async fn a_hold_ends_once_and_takes_its_terminals_along(db) {
@@ -271,8 +285,13 @@ contract! {
         let events = db.terminal_events(id, 0, 1000).await.unwrap();
         let all: Vec<_> =
             events.iter().map(|e| (e.at - T0, e.kind.as_str(), e.data.as_slice())).collect();
-        let expected: [(i64, &str, &[u8]); 4] =
-            [(1, "o", b"$ "), (2, "i", b"\xff"), (3, "r", b"100x30"), (5, "o", b"!")];
+        let expected: [(i64, &str, &[u8]); 5] = [
+            (0, "r", b"80x24"),
+            (1, "o", b"$ "),
+            (2, "i", b"\xff"),
+            (3, "r", b"100x30"),
+            (5, "o", b"!"),
+        ];
         assert_eq!(all, expected);
         let next = db.terminal_events(id, events[1].seq, 1).await.unwrap();
         assert_eq!(next, events[2..3], "from a cursor, by size");

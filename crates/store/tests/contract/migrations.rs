@@ -39,11 +39,12 @@ contract! {
         let pool = sqlx::AnyPool::connect(&db.url).await.unwrap();
         let back = "DROP TABLE terminal_events; DROP TABLE terminals; DROP TABLE holds; \
             ALTER TABLE jobs DROP COLUMN hold_seconds; \
-            ALTER TABLE jobs DROP COLUMN hold_changed_at; UPDATE schema_version SET version = 1";
+            ALTER TABLE jobs DROP COLUMN hold_wish; \
+            ALTER TABLE jobs DROP COLUMN hold_wish_at; UPDATE schema_version SET version = 1";
         sqlx::raw_sql(back).execute(&pool).await.unwrap();
         let newer = Store::open(&db.url).await.unwrap();
         let job = newer.job(claim.job.id).await.unwrap().unwrap();
-        assert_eq!((job.state, job.hold_seconds), (store::JobState::Processing, None));
+        assert_eq!((job.state, job.hold_seconds), (store::JobState::Processing, 0));
         newer.wish_hold(job.id, 60, T0).await.unwrap();
         assert_eq!(newer.open_holds().await.unwrap(), []);
     }

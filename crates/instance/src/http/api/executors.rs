@@ -27,10 +27,14 @@ pub(super) async fn list(
 ) -> Result<Json<ExecutorList>, Error> {
     let now = app.clock.now_ms();
     let filter = ExecutorFilter { limit: ALL, ..ExecutorFilter::default() };
+    let held = app.store.open_holds().await?;
     let mut executors = Vec::new();
     for executor in app.store.executors(&filter).await?.executors {
         let jobs = app.store.executor_jobs(&executor.name).await?;
-        executors.push(view(executor, jobs.iter().map(|job| job.id).collect(), now));
+        let mut executor = view(executor, jobs.iter().map(|job| job.id).collect(), now);
+        let held = held.iter().filter(|hold| hold.executor == executor.name);
+        executor.held = held.map(|hold| hold.job_id).collect();
+        executors.push(executor);
     }
     executors.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(Json(ExecutorList { executors }))
@@ -83,6 +87,7 @@ fn view(executor: store::Executor, jobs: Vec<i64>, now: i64) -> Executor {
         acceleration: executor.acceleration,
         capacity: executor.capacity,
         jobs,
+        held: Vec::new(),
         last_error: executor.last_error,
         first_seen_at: time(executor.first_seen_at),
         last_seen_at: time(executor.last_seen_at),

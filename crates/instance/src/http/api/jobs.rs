@@ -4,11 +4,12 @@ pub(super) mod artifacts;
 pub(super) mod cancel;
 mod events;
 pub(super) mod get;
+pub(super) mod hold;
 pub(super) mod list;
 pub(super) mod logs;
 pub(super) mod retry;
 pub(super) mod submit;
-mod utf8;
+pub(crate) mod utf8;
 mod view;
 pub mod why;
 

@@ -55,6 +55,7 @@ fn routes_and_document() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(jobs::get::get))
         .routes(routes!(jobs::cancel::cancel))
         .routes(routes!(jobs::retry::retry))
+        .routes(routes!(jobs::hold::hold, jobs::hold::release))
         .routes(routes!(jobs::logs::logs))
         .routes(routes!(jobs::artifacts::list))
         .routes(routes!(jobs::artifacts::download))

@@ -15,8 +15,8 @@ pub use accounts::{
 pub use events::{EndEvent, EntryEvent, LogEvent, PhaseEvent, StateEvent};
 pub use executors::{Executor, ExecutorList};
 pub use jobs::{
-    Artifact, ArtifactList, Job, JobList, JobResult, JobSubmitted, JobSummary, LogEntry, Phase,
-    UsageReport,
+    Artifact, ArtifactList, HeldMachine, Job, JobHold, JobList, JobResult, JobSubmitted,
+    JobSummary, LogEntry, NewHold, Phase, UsageReport,
 };
 pub use repositories::{Image, ImageList, NewRepository, Repository, RepositoryList};
 

@@ -3,7 +3,7 @@
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::Response;
 use protocol::headers::{EXECUTOR_NAME, JOB_ID, SCHEME_JOB, SCHEME_SHARED};
-use store::{JobToken, TokenState};
+use store::{Hold, JobToken, TokenState};
 
 use super::answer::{empty, text};
 use crate::App;
@@ -68,6 +68,46 @@ pub(super) async fn job(app: &App, headers: &HeaderMap) -> Result<JobCaller, Ref
             _ => Err(Box::new(empty(StatusCode::FORBIDDEN))),
         };
     }
+    let id = job_id(headers)?;
+    let token = job_of_token(app, token).await.map_err(|error| look_up_failed(&error))?;
+    let Some(token) = token else {
+        return refuse(StatusCode::UNAUTHORIZED, "invalid token");
+    };
+    if token.job_id != id {
+        return invalid_token();
+    }
+    Ok(JobCaller::Job(token))
+}
+
+/// Routes of a hold: the token of the attempt whose machine is kept. It opens them after the job has
+/// ended and until the hold does; 410 before and after. The shared token never opens them.
+pub(super) async fn hold(
+    app: &App,
+    headers: &HeaderMap,
+    queue: &str,
+    job: i64,
+) -> Result<Hold, Refused> {
+    let (scheme, token) = split(headers, NO_JOB_TOKEN, &[SCHEME_JOB, SCHEME_SHARED])?;
+    if scheme == SCHEME_SHARED {
+        return Err(Box::new(empty(StatusCode::FORBIDDEN)));
+    }
+    let id = job_id(headers)?;
+    let token = if is_token(token) { app.store.hold_of_token(token).await } else { Ok(None) };
+    let Some(token) = token.map_err(|error| look_up_failed(&error))? else {
+        return refuse(StatusCode::UNAUTHORIZED, "invalid token");
+    };
+    let theirs = token.job_id == id && id == job && token.queue == queue;
+    if !theirs || token.executor != value(headers, EXECUTOR_NAME) {
+        return invalid_token();
+    }
+    match token.hold.filter(Hold::is_open) {
+        Some(hold) => Ok(hold),
+        None => refuse(StatusCode::GONE, "the machine of this job is not kept"),
+    }
+}
+
+/// The job and the executor that every job route names in its headers.
+fn job_id(headers: &HeaderMap) -> Result<i64, Refused> {
     let id = value(headers, JOB_ID);
     if id.is_empty() {
         let message = format!("job ID not provided in header '{JOB_ID}'");
@@ -79,17 +119,12 @@ pub(super) async fn job(app: &App, headers: &HeaderMap) -> Result<JobCaller, Ref
     if value(headers, EXECUTOR_NAME).is_empty() {
         return refuse(StatusCode::BAD_REQUEST, "worker hostname cannot be empty");
     }
-    let token = job_of_token(app, token).await.map_err(|error| {
-        tracing::error!(%error, "job token");
-        Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, "failed to look up the job token"))
-    })?;
-    let Some(token) = token else {
-        return refuse(StatusCode::UNAUTHORIZED, "invalid token");
-    };
-    if token.job_id != id {
-        return invalid_token();
-    }
-    Ok(JobCaller::Job(token))
+    Ok(id)
+}
+
+fn look_up_failed(error: &store::Error) -> Refused {
+    tracing::error!(%error, "job token");
+    Box::new(text(StatusCode::INTERNAL_SERVER_ERROR, "failed to look up the job token"))
 }
 
 /// The job a token belongs to, if the token is not dead: a token dies with its job.
@@ -97,12 +132,16 @@ pub(super) async fn job(app: &App, headers: &HeaderMap) -> Result<JobCaller, Ref
 /// # Errors
 /// Database errors.
 pub async fn job_of_token(app: &App, token: &str) -> store::Result<Option<JobToken>> {
-    // Only what we hand out can be known: 20 bytes in hexadecimal.
-    if token.len() != 40 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !is_token(token) {
         return Ok(None);
     }
     let token = app.store.job_token(token).await?;
     Ok(token.filter(|token| token.state != TokenState::Dead))
+}
+
+/// Only what we hand out can be known: 20 bytes in hexadecimal.
+fn is_token(text: &str) -> bool {
+    text.len() == 40 && text.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// 401 unless the job is running under the token. The token of a lost attempt, whose job nobody took

@@ -174,9 +174,8 @@ async fn hand_out(
     peer: &Peer,
 ) -> Response {
     let (id, queue) = (claim.job.id, claim.job.queue.clone());
-    let negotiated = !peer.extensions.is_empty();
     let config = app.config.current();
-    match transform::document(claim, request, multi, peer.version, negotiated, &config.network) {
+    match transform::document(claim, request, multi, peer.version, peer.extensions, &config) {
         Ok(document) => {
             app.metrics.dequeues.get_or_create(&QueueLabels { queue }).inc();
             answer::json(StatusCode::OK, &document)

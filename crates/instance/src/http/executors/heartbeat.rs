@@ -10,6 +10,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use protocol::ext::Extensions;
+use protocol::hold::HoldWish;
 use protocol::{HeartbeatRequest, HeartbeatResponse, WireId};
 use store::{Beat, Topic};
 use tokio::time::Instant;
@@ -43,7 +44,7 @@ pub(super) async fn one(
                 known_ids: list(news.known.iter().map(|(id, _)| text(id)), none_sent),
                 cancel_ids: list(news.cancel.iter().map(|(id, _)| text(id)), none_sent),
                 drain: news.drain,
-                holds: Vec::new(),
+                holds: news.holds(|(id, _)| text(id)),
             }
         })
         .await)
@@ -86,7 +87,7 @@ pub(super) async fn multi(State(app): State<Arc<App>>, headers: HeaderMap, body:
                 known_ids: list(news.known.iter().map(text), false),
                 cancel_ids: list(news.cancel.iter().map(text), false),
                 drain: news.drain,
-                holds: Vec::new(),
+                holds: news.holds(text),
             }
         })
         .await)
@@ -141,10 +142,14 @@ struct News {
     cancel: Vec<(i64, String)>,
     unknown: bool,
     drain: bool,
+    /// Seconds that the job's machine shall be kept if it fails.
+    holds: Vec<((i64, String), u64)>,
+    /// One of them was said so lately that the executor may not know it.
+    new_hold: bool,
 }
 
 impl News {
-    fn new(claims: &Claims, beats: Vec<Beat>, drain: bool) -> Self {
+    fn new(claims: &Claims, beats: Vec<Beat>, drain: bool, now: i64) -> Self {
         let mut news = Self { drain, ..Self::default() };
         for beat in beats {
             let job = (beat.job_id, beat.queue);
@@ -152,11 +157,31 @@ impl News {
                 if beat.cancel {
                     news.cancel.push(job.clone());
                 }
+                if let Some(hold) = beat.hold {
+                    news.holds.push((job.clone(), hold.seconds));
+                    news.new_hold |= now - hold.at < MAX_WAIT.as_millis() as i64;
+                }
                 news.known.push(job);
             }
         }
         news.unknown = news.known.len() < claims.0.len();
         news
+    }
+
+    /// What the executor hears of holds: nothing, unless it knows what they are.
+    fn limit_holds(&mut self, granted: Extensions, max_seconds: u64) {
+        if !granted.hold {
+            self.holds.clear();
+            self.new_hold = false;
+        }
+        for (_, seconds) in &mut self.holds {
+            *seconds = (*seconds).min(max_seconds);
+        }
+    }
+
+    fn holds(&self, id: impl Fn(&(i64, String)) -> WireId) -> Vec<HoldWish> {
+        let wish = |(job, seconds): &(_, u64)| HoldWish { id: id(job), seconds: *seconds };
+        self.holds.iter().map(wish).collect()
     }
 }
 
@@ -182,7 +207,8 @@ async fn serve(
         false
     });
     loop {
-        let beats = match app.store.heartbeat(executor, &claims.ids(), app.clock.now_ms()).await {
+        let now = app.clock.now_ms();
+        let beats = match app.store.heartbeat(executor, &claims.ids(), now).await {
             Ok(beats) => beats,
             Err(error) if multi => {
                 tracing::error!(%error, "heartbeat");
@@ -191,12 +217,14 @@ async fn serve(
             Err(error) => return store_error("UpsertHeartbeat", &error),
         };
         // A stock executor knows nothing of draining and would stumble over the field.
-        let news = News::new(&claims, beats, drain && !peer.extensions.is_empty());
+        let mut news = News::new(&claims, beats, drain && !peer.extensions.is_empty(), now);
+        news.limit_holds(peer.extensions, app.config.current().max_hold.0);
         if news.unknown {
             let known: Vec<i64> = news.known.iter().map(|(id, _)| *id).collect();
             tracing::info!(executor, ?known, sent = ?claims.ids(), "heartbeat lost a job");
         }
-        let quiet = news.cancel.is_empty() && !news.unknown && drain == knows_drain;
+        let quiet =
+            news.cancel.is_empty() && !news.unknown && !news.new_hold && drain == knows_drain;
         let Some(wake) = wake.as_mut().filter(|_| quiet && Instant::now() < deadline) else {
             return finish(answer(news), &peer);
         };

@@ -65,6 +65,8 @@ async fn mark(
         let message = cut(std::mem::take(&mut request.error_message));
         // A stock executor gives no reason; the queue's page then shows its message alone.
         let reason = request.reason.filter(|_| outcome != Outcome::Complete);
+        let max_hold = app.config.current().max_hold.0;
+        let hold_ms = request.hold_seconds.map(|seconds| seconds.min(max_hold) as i64 * 1000);
         let finish = Finish {
             lease,
             outcome,
@@ -72,6 +74,7 @@ async fn mark(
             message,
             exit_code: request.exit_code,
             usage: request.usage,
+            hold_ms,
         };
         Ok(match app.store.finish(&finish, app.clock.now_ms()).await {
             Ok(Some(finished)) => {

@@ -10,6 +10,7 @@ mod extensions;
 mod files;
 mod git;
 mod heartbeat;
+mod holds;
 mod lease;
 mod logs;
 mod mark;
@@ -60,6 +61,7 @@ struct QueueName(&'static str);
 /// |---|---|
 /// | `test/auth`, `queue/…/dequeue`, `queue/…/heartbeat` | shared access token |
 /// | `queue/{queue}/…` | token of a job of that queue |
+/// | `queue/{queue}/jobs/{job}/hold…` | token of the attempt whose machine is kept |
 /// | `git/{repository}/…` | token of a job on that repository |
 /// | `files/…` | token of a job of the queue `batches` |
 /// | `lsif/upload`, `scip/upload` | shared access token, or a job's token |
@@ -98,6 +100,9 @@ fn queue_router(queue: &'static str) -> Router<Arc<App>> {
         .route("/jobs/{job}/phases", on(POST, report::phase))
         .route("/jobs/{job}/results", on(POST, report::result))
         .route("/jobs/{job}/artifacts/{*path}", on(MethodFilter::PUT, artifacts::put))
+        .route("/jobs/{job}/hold", on(POST, holds::poll))
+        .route("/jobs/{job}/hold/terminals/{terminal}/input", on(POST, holds::input))
+        .route("/jobs/{job}/hold/terminals/{terminal}/output", on(POST, holds::output))
         .layer(Extension(QueueName(queue)))
 }
 

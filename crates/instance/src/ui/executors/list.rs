@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
-use store::{Executor, ExecutorFilter, Job, JobFilter, JobState};
+use store::{Executor, ExecutorFilter, Hold, Job, JobFilter, JobState};
 
-use super::{Capacity, CompatibilityView, ExecutorRow, ExecutorsList, Fact, Filter, JobLink};
+use super::{
+    Capacity, CompatibilityView, ExecutorRow, ExecutorsList, Fact, Filter, HeldLink, JobLink,
+};
 use crate::App;
 use crate::ui::compat::{Compatibility, compatibility};
 use crate::ui::format::{self, Html};
@@ -34,10 +36,14 @@ pub(super) async fn load(app: &App, csrf: &str, filter: &Filter) -> store::Resul
     for job in app.store.jobs(&processing).await? {
         jobs.entry(job.executor.clone()).or_default().push(job);
     }
+    let holds = app.store.open_holds().await?;
     let rows: Vec<ExecutorRow> = found
         .executors
         .iter()
-        .map(|executor| row(executor, jobs.get(&executor.name).map_or(&[], Vec::as_slice), now))
+        .map(|executor| {
+            let held: Vec<&Hold> = holds.iter().filter(|h| h.executor == executor.name).collect();
+            row(executor, jobs.get(&executor.name).map_or(&[], Vec::as_slice), &held, now)
+        })
         .collect();
     Ok(ExecutorsList {
         csrf: csrf.to_owned(),
@@ -70,7 +76,7 @@ fn start_command(app: &App) -> String {
     )
 }
 
-fn row(executor: &Executor, jobs: &[Job], now: i64) -> ExecutorRow {
+fn row(executor: &Executor, jobs: &[Job], held: &[&Hold], now: i64) -> ExecutorRow {
     let active = now - executor.last_seen_at <= ACTIVE_MS;
     let drain = executor.drain_requested || executor.draining;
     let (dot, status) = match (active, drain) {
@@ -92,7 +98,7 @@ fn row(executor: &Executor, jobs: &[Job], now: i64) -> ExecutorRow {
         runtime,
         sandboxed,
         compatibility: fit(executor, active),
-        capacity: executor.capacity.map(|slots| capacity(slots, jobs.len() as i64)),
+        capacity: executor.capacity.map(|slots| capacity(slots, (jobs.len() + held.len()) as i64)),
         drain,
         drain_requested: executor.drain_requested,
         last_seen: format::ago(executor.last_seen_at, now),
@@ -103,6 +109,10 @@ fn row(executor: &Executor, jobs: &[Job], now: i64) -> ExecutorRow {
             .collect::<Vec<_>>()
             .join("/"),
         jobs: links,
+        held: held
+            .iter()
+            .map(|hold| HeldLink { job: hold.job_id, left: format::left(hold.held_until, now) })
+            .collect(),
         last_error: executor.last_error.clone(),
         last_error_at: executor.last_error_at.map(|at| format::ago(at, now)),
         details: details(executor),
@@ -214,7 +224,7 @@ mod tests {
     #[test]
     fn fifteen_seconds_make_an_executor_inactive() {
         let executor = Executor { executor_version: "99.0.0".to_owned(), ..sample() };
-        let row_at = |now| row(&executor, &[], now);
+        let row_at = |now| row(&executor, &[], &[], now);
         let fresh = row_at(ACTIVE_MS);
         assert_eq!((fresh.active, fresh.status), (true, "Active"));
         assert_eq!(fresh.compatibility.map(|c| c.label), Some("Version ahead"));

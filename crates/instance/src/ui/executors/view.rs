@@ -73,6 +73,8 @@ pub struct ExecutorRow {
     pub platform: String,
     /// What it runs now.
     pub jobs: Vec<JobLink>,
+    /// Failed jobs whose machines it keeps.
+    pub held: Vec<HeldLink>,
     /// Last error that was not a job's own.
     pub last_error: String,
     /// When it was reported.
@@ -113,4 +115,12 @@ pub struct Fact {
     pub name: &'static str,
     /// Value.
     pub value: Html,
+}
+
+/// A machine that is kept.
+pub struct HeldLink {
+    /// Of this job.
+    pub job: i64,
+    /// How long still.
+    pub left: Html,
 }

@@ -23,6 +23,8 @@ pub(super) fn pages() -> Vec<(&'static str, String)> {
         ("job-failed", render(&failed())),
         ("job-live", render(&live())),
         ("job-queued", render(&queued())),
+        ("job-held", render(&held())),
+        ("terminal", render(&terminal())),
     ]
 }
 
@@ -127,6 +129,8 @@ fn head(state: StateView) -> JobHead {
         failure: None,
         waiting: Vec::new(),
         phases: None,
+        hold: None,
+        held: Vec::new(),
     }
 }
 
@@ -255,6 +259,7 @@ fn side() -> JobSide {
             attempt(2, "red", "Failed", "build-farm-01"),
             attempt(1, "amber", "Lost", "build-farm-02 · no heartbeat for 25 s"),
         ],
+        terminals: Vec::new(),
     }
 }
 
@@ -287,8 +292,65 @@ fn failed() -> JobPage {
 }
 
 fn live() -> JobPage {
-    let head = JobHead { phases: Some(bar(Some(2))), ..head(PROCESSING) };
+    let hold = HoldForm { kept: Some("30 min".to_owned()), minutes: 30, max: 60 };
+    let head = JobHead { phases: Some(bar(Some(2))), hold: Some(hold), ..head(PROCESSING) };
     job(head, Some("/jobs/5/stream?after=17".to_owned()), groups())
+}
+
+fn held() -> JobPage {
+    let view = |attempt, left| HeldView {
+        attempt,
+        older: attempt != 2,
+        executor: format!("build-farm-0{attempt}"),
+        left: format::left(NOW + left, NOW),
+        until: format::at(NOW + left),
+        released_by: String::new(),
+        terminals: vec![(7, "ada".to_owned())],
+    };
+    let released = HeldView { released_by: "bob <b>".to_owned(), ..view(1, MINUTE) };
+    let mut page = failed();
+    page.head.held = vec![view(2, 27 * MINUTE), released];
+    let row = |id, outcome: &str, color, note: &str| TerminalRow {
+        id,
+        href: format!("/jobs/5/terminal/{id}"),
+        who: "ada".to_owned(),
+        when: format::ago(NOW - 3 * MINUTE, NOW),
+        outcome: outcome.to_owned(),
+        color,
+        note: note.to_owned(),
+    };
+    page.side.terminals =
+        vec![row(7, "open", "blue", ""), row(6, "exit 0", "", "2 min 4 s · 12.1 KiB printed")];
+    page
+}
+
+fn terminal() -> TerminalPage {
+    TerminalPage {
+        page: page("Terminal 7", "/jobs/5/terminal/7", Place::Jobs),
+        job: 5,
+        terminal: store::Terminal {
+            id: 7,
+            job_id: 5,
+            attempt: 2,
+            opened_by_id: 1,
+            opened_by: "ada".to_owned(),
+            cols: 80,
+            rows: 24,
+            opened_at: NOW - MINUTE,
+            closed_at: None,
+            end: None,
+            exit_code: None,
+            input_size: 0,
+            output_size: 0,
+        },
+        address: "/jobs/5/terminal/7".to_owned(),
+        yours: true,
+        open: true,
+        outcome: "open".to_owned(),
+        opened: format::ago(NOW - MINUTE, NOW),
+        executor: "build-farm-01".to_owned(),
+        left: Some(format::left(NOW + 27 * MINUTE, NOW)),
+    }
 }
 
 fn queued() -> JobPage {

@@ -4,7 +4,7 @@ use super::{MINUTE, NOW, page, render, token};
 use crate::ui::configuration::ConfigurationPage;
 use crate::ui::editor::{At, Editor, ProblemView};
 use crate::ui::executors::{
-    Capacity, CompatibilityView, ExecutorRow, ExecutorsList, ExecutorsPage, Fact, JobLink,
+    Capacity, CompatibilityView, ExecutorRow, ExecutorsList, ExecutorsPage, Fact, HeldLink, JobLink,
 };
 use crate::ui::flash::Flash;
 use crate::ui::format::{self, Html};
@@ -58,6 +58,7 @@ fn row(id: i64, name: &str) -> ExecutorRow {
         last_seen: format::ago(NOW - 3000, NOW),
         version: "0.1.0".to_owned(),
         platform: "linux/amd64".to_owned(),
+        held: vec![HeldLink { job: 5, left: format::left(NOW + 27 * MINUTE, NOW) }],
         jobs: vec![
             JobLink { id: 41, title: "count lines of every source file".to_owned() },
             JobLink { id: 42, title: String::new() },

@@ -2,14 +2,19 @@
 
 mod actions;
 mod failure;
+mod held;
+mod hold;
 pub(super) mod list;
 mod log;
 mod phases;
 mod position;
+mod recording;
 pub(super) mod show;
 mod state;
 pub(super) mod stream;
 mod submit;
+mod terminal;
+mod terminal_stream;
 mod view;
 
 use std::sync::Arc;
@@ -34,6 +39,15 @@ pub(super) fn router() -> Router<Arc<App>> {
         .route("/jobs/{id}/log/{attempt}/{entry}", get(show::earlier))
         .route("/jobs/{id}/cancel", post(actions::cancel))
         .route("/jobs/{id}/retry", post(actions::retry))
+        .route("/jobs/{id}/hold", post(hold::wish))
+        .route("/jobs/{id}/release", post(hold::release))
+        .route("/jobs/{id}/terminal", post(hold::open))
+        .route("/jobs/{id}/terminal/{terminal}", get(terminal::page))
+        .route("/jobs/{id}/terminal/{terminal}/stream", get(terminal_stream::stream))
+        .route("/jobs/{id}/terminal/{terminal}/input", post(terminal::input))
+        .route("/jobs/{id}/terminal/{terminal}/size", post(terminal::size))
+        .route("/jobs/{id}/terminal/{terminal}/close", post(hold::close))
+        .route("/jobs/{id}/terminal/{terminal}/recording", get(recording::download))
 }
 
 /// What a job is called.

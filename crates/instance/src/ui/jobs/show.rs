@@ -12,7 +12,7 @@ use store::{Attempt, Job, JobState};
 use super::position::Position;
 use super::{
     Amount, ArtifactView, AttemptView, JobHead, JobPage, JobSide, ONLY_OWNERS, ResultView, failure,
-    find, list, log, phases, state, title,
+    find, held, list, log, phases, state, title,
 };
 use crate::App;
 use crate::http::api::jobs::why;
@@ -47,13 +47,15 @@ pub(in crate::ui) async fn page(
     let now = app.clock.now_ms();
     let attempt = choice.attempt.unwrap_or(job.attempt);
     let live = !job.state.is_final() && attempt == job.attempt;
+    // Its page goes on while its machine is kept.
+    let held = attempt == job.attempt && held::is_held(&app, id).await?;
     let yours = visitor.user.owns(&job);
     let entries = if yours { app.store.log_entries(id, attempt).await? } else { Vec::new() };
     let groups = log::groups(&app.store, id, &entries, live, now).await?;
     let shown = groups.iter().flat_map(|group| &group.entries).map(|entry| (entry.id, entry.end));
     let position = Position { attempt, shown: shown.collect() };
     let head = head(&app, &visitor, &job, now).await?;
-    let side = side(&app, &job, attempt, yours, now).await?;
+    let side = side(&app, &visitor, &job, attempt, now).await?;
     let mark =
         |html: Result<String, _>| html.map(|html| format::mark(&html)).map_err(Error::internal);
     let (head_mark, side_mark) = (mark(head.render())?, mark(side.render())?);
@@ -61,7 +63,7 @@ pub(in crate::ui) async fn page(
         page: visitor.page(&app, &title(&job), &format!("/jobs/{id}"), Place::Jobs),
         id,
         queue: job.queue.clone(),
-        stream: live
+        stream: (live || held)
             .then(|| format!("/jobs/{id}/stream?head={head_mark}&side={side_mark}&at={position}")),
         raw_log: format!("/api/v1/jobs/{id}/logs?attempt={attempt}"),
         yours,
@@ -108,17 +110,25 @@ pub(super) async fn head(
         failure: failure::view(job, yours),
         waiting,
         phases: phases::bar(&starts, ended, now).filter(|_| shows_phases),
+        hold: held::form(app, job).filter(|_| visitor.user.is_site_admin()),
+        held: held::held(app, job, visitor.user.is_site_admin(), now).await?,
     })
 }
 
 /// The right part as it is now.
 pub(super) async fn side(
     app: &App,
+    visitor: &Visitor,
     job: &Job,
     attempt: i64,
-    yours: bool,
     now: i64,
 ) -> store::Result<JobSide> {
+    let yours = visitor.user.owns(job);
+    let terminals = if visitor.user.is_site_admin() {
+        held::terminals(app, job.id, now).await?
+    } else {
+        Vec::new()
+    };
     let attempts = app.store.attempts(job.id).await?;
     let usage = attempts.iter().find(|a| a.attempt == attempt).and_then(|a| a.usage);
     let (mut results, mut artifacts) = (Vec::new(), Vec::new());
@@ -149,6 +159,7 @@ pub(super) async fn side(
         } else {
             Vec::new()
         },
+        terminals,
     })
 }
 

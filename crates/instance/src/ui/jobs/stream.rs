@@ -15,7 +15,7 @@ use store::{Job, LogEntry, Subscription, Topic};
 use tokio::time::Instant;
 
 use super::position::Position;
-use super::{find, log, show};
+use super::{find, held, log, show};
 use crate::App;
 use crate::http::error::Error;
 use crate::ui::ansi::Renderer;
@@ -133,7 +133,8 @@ impl JobSource {
             }
         }
         self.parts(&job, &mut events).await?;
-        if job.state.is_final() && !self.more {
+        let over = job.state.is_final() && !self.more;
+        if over && !held::is_held(&self.app, self.id).await? {
             self.ended = true;
             events.push(Event::default().event("end").data(job.state.as_str()));
         }
@@ -144,7 +145,7 @@ impl JobSource {
     async fn parts(&mut self, job: &Job, events: &mut Vec<Event>) -> store::Result<()> {
         let now = self.app.clock.now_ms();
         let head = render(&show::head(&self.app, &self.visitor, job, now).await?);
-        let side = render(&show::side(&self.app, job, job.attempt, self.yours, now).await?);
+        let side = render(&show::side(&self.app, &self.visitor, job, job.attempt, now).await?);
         let parts = [("head", head, &mut self.head), ("side", side, &mut self.side)];
         for (name, html, shown) in parts {
             let mark = format::mark(&html);

@@ -190,6 +190,40 @@ pub struct JobHead {
     pub waiting: Vec<String>,
     /// Phases of this attempt.
     pub phases: Option<PhaseBar>,
+    /// For site admins, while it is not over: whether its machine is kept if it fails.
+    pub hold: Option<HoldForm>,
+    /// Machines that are kept.
+    pub held: Vec<HeldView>,
+}
+
+/// Whether a job's machine is kept if it fails.
+#[derive(Debug)]
+pub struct HoldForm {
+    /// How long, for people; `None` = it is not kept.
+    pub kept: Option<String>,
+    /// Minutes that the form offers.
+    pub minutes: u64,
+    /// Most minutes.
+    pub max: u64,
+}
+
+/// A machine that is kept.
+#[derive(Debug)]
+pub struct HeldView {
+    /// The attempt that failed on it.
+    pub attempt: i64,
+    /// The attempt must be said: the job ran again since.
+    pub older: bool,
+    /// Who keeps it.
+    pub executor: String,
+    /// How long still.
+    pub left: Html,
+    /// When it goes.
+    pub until: Html,
+    /// Who let it go; it is about to.
+    pub released_by: String,
+    /// Terminals that are open, with who opened them; for site admins.
+    pub terminals: Vec<(i64, String)>,
 }
 
 /// Why a job did not complete.
@@ -325,6 +359,52 @@ pub struct JobSide {
     pub details: Vec<crate::ui::executors::Fact>,
     /// All runs, if there were several.
     pub attempts: Vec<AttemptView>,
+    /// Terminals to its machines, for site admins.
+    pub terminals: Vec<TerminalRow>,
+}
+
+/// A terminal in the list of a job's.
+pub struct TerminalRow {
+    /// Id.
+    pub id: i64,
+    /// Its page.
+    pub href: String,
+    /// Who opened it.
+    pub who: String,
+    /// When.
+    pub when: Html,
+    /// How it ended, or that it is open.
+    pub outcome: String,
+    /// CSS colour.
+    pub color: &'static str,
+    /// How long, and how much was printed.
+    pub note: String,
+}
+
+/// A terminal to a kept machine.
+#[derive(Template)]
+#[template(path = "terminal.html")]
+pub struct TerminalPage {
+    /// The frame.
+    pub page: Page,
+    /// The job.
+    pub job: i64,
+    /// The terminal.
+    pub terminal: store::Terminal,
+    /// Its page, and what is below it.
+    pub address: String,
+    /// The reader opened it and may type.
+    pub yours: bool,
+    /// It is not closed.
+    pub open: bool,
+    /// How it ended.
+    pub outcome: String,
+    /// When it was opened.
+    pub opened: Html,
+    /// Who keeps the machine; empty when it is gone.
+    pub executor: String,
+    /// How long it is kept still.
+    pub left: Option<Html>,
 }
 
 /// A result.

@@ -2,7 +2,7 @@
 
 /// Length of the part of `bytes` that ends with a whole character; at most three bytes are left over.
 /// Bytes that can never become a character count as whole: they are shown as U+FFFD.
-pub(super) fn whole(bytes: &[u8]) -> usize {
+pub(crate) fn whole(bytes: &[u8]) -> usize {
     for back in 1..=bytes.len().min(3) {
         let at = bytes.len() - back;
         let length = match bytes[at] {

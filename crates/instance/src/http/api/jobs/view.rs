@@ -3,7 +3,9 @@
 use store::PhaseStart;
 
 use crate::App;
-use crate::http::api::types::{Artifact, Job, JobResult, JobSummary, LogEntry, Phase, time};
+use crate::http::api::types::{
+    Artifact, HeldMachine, Job, JobHold, JobResult, JobSummary, LogEntry, Phase, time,
+};
 use crate::http::auth::User;
 use crate::http::error::Error;
 
@@ -43,6 +45,7 @@ pub(super) async fn full(app: &App, user: &User, job: &store::Job) -> Result<Job
         resets: job.num_resets,
         phases: timed(&phases, job.finished_at),
         usage: job.usage.map(Into::into),
+        hold: hold(app, job).await?,
         ..Job::default()
     };
     if view.yours {
@@ -52,6 +55,21 @@ pub(super) async fn full(app: &App, user: &User, job: &store::Job) -> Result<Job
         view.artifacts = artifacts(app, job).await?;
     }
     Ok(view)
+}
+
+async fn hold(app: &App, job: &store::Job) -> Result<Option<JobHold>, Error> {
+    let machine = |hold: store::Hold| HeldMachine {
+        attempt: hold.attempt,
+        executor: hold.executor,
+        held_at: time(hold.held_at),
+        held_until: time(hold.held_until),
+        released_by: Some(hold.released_by).filter(|name| !name.is_empty()),
+        ended_at: hold.ended_at.map(time),
+        end: hold.end.map(|end| end.as_str().to_owned()),
+    };
+    let machines: Vec<_> = app.store.holds(job.id).await?.into_iter().map(machine).collect();
+    let some = job.hold_seconds > 0 || !machines.is_empty();
+    Ok(some.then_some(JobHold { seconds: job.hold_seconds, machines }))
 }
 
 /// A phase lasts until the next one begins, the last one until the job ends.

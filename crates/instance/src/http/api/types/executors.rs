@@ -30,6 +30,8 @@ pub struct Executor {
     pub capacity: Option<i64>,
     /// Jobs it runs now.
     pub jobs: Vec<i64>,
+    /// Failed jobs whose machines it keeps; each occupies a slot.
+    pub held: Vec<i64>,
     /// Its last error that was not a job's own; may be empty.
     pub last_error: String,
     /// First heartbeat.

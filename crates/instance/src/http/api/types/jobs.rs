@@ -97,6 +97,49 @@ pub struct Job {
     pub results: Vec<JobResult>,
     /// Kept files.
     pub artifacts: Vec<Artifact>,
+    /// What happens to its machine if it fails, and what happened; absent when nothing does or did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hold: Option<JobHold>,
+}
+
+/// What happens to a job's machine if it fails.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct JobHold {
+    /// Seconds that it is kept, as the job file or a site admin said last; 0 = it is not kept.
+    pub seconds: u64,
+    /// Machines that are or were kept, one for each attempt that failed on one, oldest first.
+    pub machines: Vec<HeldMachine>,
+}
+
+/// A machine that is or was kept after its job failed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct HeldMachine {
+    /// The attempt that failed on it.
+    pub attempt: i64,
+    /// Who keeps it.
+    pub executor: String,
+    /// Since when.
+    pub held_at: String,
+    /// When it goes by itself.
+    pub held_until: String,
+    /// The site admin who let it go; absent if nobody did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub released_by: Option<String>,
+    /// When it went; absent while it is kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ended_at: Option<String>,
+    /// Why it went: `expired`, `released`, `machine_gone`, `executor_stopped` or `executor_lost`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<String>,
+}
+
+/// Body of `POST /jobs/{id}/hold`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct NewHold {
+    /// How long its machine is kept if the job fails; 0 = it is not kept.
+    pub seconds: u64,
 }
 
 /// A phase of a job on its executor.
