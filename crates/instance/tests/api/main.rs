@@ -7,6 +7,7 @@ mod accounts;
 mod artifacts;
 mod command_line;
 mod events;
+mod holds;
 mod jobs;
 mod logs;
 mod openapi;

@@ -108,6 +108,53 @@ async fn every_route_times_every_role() {
     }
 }
 
+/// What the pages of a hold send, with the statuses for nobody, for a user, for the job's creator, and for a
+/// site admin without and with the session's CSRF token.
+#[tokio::test]
+async fn every_page_of_a_hold_times_every_role() {
+    let instance = Instance::start().await;
+    instance.ada().await;
+    let (bob, _eve) = (instance.user("bob").await, instance.user("eve").await);
+    let job = instance.held_job(&bob).await;
+    let (admin, owner, user) = (
+        instance.browser("ada").await,
+        instance.browser("bob").await,
+        instance.browser("eve").await,
+    );
+    let (_, page) = admin.open_terminal(job).await;
+    for path in ["", "/stream?from=0", "/recording"].map(|rest| format!("{page}{rest}")) {
+        let nobody = instance.call(Method::GET, &path, &[], "").await;
+        assert_eq!(nobody.status, 303, "{path}");
+        assert!(nobody.header("location").starts_with("/login?next="), "{path}");
+        for other in [&user, &owner] {
+            assert_eq!(other.get(&path).await.status, 403, "{path}");
+        }
+    }
+    assert_eq!(admin.get(&page).await.status, 200);
+    assert_eq!(admin.get(&format!("{page}/recording")).await.status, 200);
+    for (path, body, allowed) in [
+        (format!("{page}/input?offset=0"), "x", 200),
+        (format!("{page}/size?cols=9&rows=9"), "", 204),
+        (format!("/jobs/{job}/terminal"), "attempt=1", 303),
+        (format!("{page}/close"), "", 303),
+        (format!("/jobs/{job}/hold"), "minutes=1", 303),
+        (format!("/jobs/{job}/release"), "attempt=1", 303),
+    ] {
+        assert_eq!(instance.call(Method::POST, &path, &[], body).await.status, 401, "{path}");
+        let form = allowed == 303;
+        for other in [&user, &owner] {
+            let sent =
+                if form { other.form(&path, body).await } else { other.send(&path, body).await };
+            assert_eq!(sent.status, 403, "{path}");
+        }
+        assert_eq!(admin.forged(&path, body).await.status, 403, "{path}: forged");
+        let sent = if form { admin.form(&path, body).await } else { admin.send(&path, body).await };
+        assert_eq!(sent.status, allowed, "{path}: {}", sent.text());
+        let get = admin.get(&path).await.status;
+        assert_eq!(get, 405, "{path}");
+    }
+}
+
 /// The same path written so that one part of a server reads it differently from another.
 fn disguises(path: &str) -> Vec<String> {
     let full = format!("/api/v1{path}");

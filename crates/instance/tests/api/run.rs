@@ -83,15 +83,27 @@ impl Run<'_> {
     }
 
     pub async fn completes(&self) {
-        self.ends(Outcome::Complete, None, None).await;
+        self.ends(Outcome::Complete, None, None, None).await;
     }
 
     /// The step fails with this exit code.
     pub async fn fails(&self, exit: i64) {
-        self.ends(Outcome::Failed, Some(FailureReason::StepFailed), Some(exit)).await;
+        self.ends(Outcome::Failed, Some(FailureReason::StepFailed), Some(exit), None).await;
     }
 
-    async fn ends(&self, outcome: Outcome, reason: Option<FailureReason>, exit: Option<i64>) {
+    /// The step fails, and the machine is kept for so many milliseconds.
+    pub async fn fails_and_holds(&self, hold_ms: i64) {
+        let reason = Some(FailureReason::StepFailed);
+        self.ends(Outcome::Failed, reason, Some(1), Some(hold_ms)).await;
+    }
+
+    async fn ends(
+        &self,
+        outcome: Outcome,
+        reason: Option<FailureReason>,
+        exit: Option<i64>,
+        hold_ms: Option<i64>,
+    ) {
         let usage = Usage { cpu_ms: 1500, peak_memory_bytes: 1 << 20, ..Usage::default() };
         let finish = Finish {
             lease: self.lease(),
@@ -100,7 +112,7 @@ impl Run<'_> {
             message: if reason.is_some() { "step 0 failed".into() } else { String::new() },
             exit_code: exit,
             usage: Some(usage),
-            hold_ms: None,
+            hold_ms,
         };
         self.instance.app.store.finish(&finish, self.now()).await.unwrap().unwrap();
     }

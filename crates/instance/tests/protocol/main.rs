@@ -11,6 +11,7 @@ mod dequeue;
 mod files;
 mod git;
 mod heartbeat;
+mod holds;
 mod logs;
 mod long_poll;
 mod loops;
