@@ -32,6 +32,15 @@ pub struct HoldChange {
     pub at: i64,
 }
 
+#[derive(sqlx::FromRow)]
+struct BeatRow {
+    id: i64,
+    queue: String,
+    cancel: i64,
+    hold_wish: Option<i64>,
+    hold_wish_at: Option<i64>,
+}
+
 /// Ids in one statement.
 const BATCH: usize = 500;
 
@@ -71,13 +80,12 @@ impl Store {
         for id in ids {
             query = query.bind(id);
         }
-        let rows: Vec<(i64, String, i64, Option<i64>, Option<i64>)> =
-            query.fetch_all(self.writer()).await?;
-        let beat = |(job_id, queue, cancel, seconds, at)| Beat {
-            job_id,
-            queue,
-            cancel: cancel != 0,
-            hold: hold_change(seconds, at),
+        let rows: Vec<BeatRow> = query.fetch_all(self.writer()).await?;
+        let beat = |row: BeatRow| Beat {
+            job_id: row.id,
+            queue: row.queue,
+            cancel: row.cancel != 0,
+            hold: hold_change(row.hold_wish, row.hold_wish_at),
         };
         Ok(rows.into_iter().map(beat).collect())
     }
