@@ -43,6 +43,18 @@ pub const CHANNEL_ARGUMENT: &str = "executors.channel=";
 /// Kernel argument with the serials of the disks in their order, for VMMs that cannot set serials.
 pub const DISKS_ARGUMENT: &str = "executors.disks=";
 
+/// First argument of the guest where it is no init process but the agent of a container: it serves files
+/// and the gateway, and other containers run the steps.
+pub const CONTAINER_ARGUMENT: &str = "container";
+/// Folder of the channels' sockets in the agent's container; the host listens on them.
+pub const CONTAINER_CHANNELS: &str = "/channels";
+/// The control channel's socket.
+pub const CONTROL_SOCKET: &str = "control.sock";
+/// The bulk channel's socket.
+pub const BULK_SOCKET: &str = "bulk.sock";
+/// Where the agent, in a machine or a container, sees the workspace.
+pub const AGENT_WORKSPACE: &str = "/workspace";
+
 /// Where the workspace is seen by every step.
 pub const WORKSPACE: &str = "/data";
 /// The name under which steps reach the gateway to the instance.

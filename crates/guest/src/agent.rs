@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use guest_wire::message::{
-    GuestMessage, Hello, HelloReply, HostMessage, Outcome, Reply, Request, Usage, agree,
+    GuestMessage, Hello, HelloReply, HostMessage, Outcome, Prepare, Reply, Request, Usage, agree,
 };
 use guest_wire::{CONTROL_FRAME_MAX, Decoder, GENERATION, OLDEST_GENERATION, encode};
 
@@ -27,8 +27,32 @@ use crate::pause::pause;
 use crate::power;
 use crate::reaper::Reaper;
 
+/// Where the agent lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Home {
+    /// It is the init process of a microVM.
+    Machine,
+    /// It is one container of a job; steps run in others.
+    Container,
+}
+
+impl Home {
+    /// Ends everything that the agent is there for.
+    fn leave(self) -> ! {
+        match self {
+            Self::Machine => power::off(),
+            #[expect(
+                clippy::disallowed_methods,
+                reason = "nothing of a container outlives its processes"
+            )]
+            Self::Container => std::process::exit(0),
+        }
+    }
+}
+
 /// What requests share.
 pub struct Agent {
+    home: Home,
     control: File,
     writing: Mutex<()>,
     /// Streams to the host.
@@ -43,12 +67,13 @@ pub struct Agent {
 }
 
 /// Serves until the end; returns why it came.
-pub fn serve(channels: Channels) -> Result<String> {
-    let bulk = Bulk::start(channels.bulk, |why| {
+pub fn serve(channels: Channels, home: Home) -> Result<String> {
+    let bulk = Bulk::start(channels.bulk, move |why| {
         println!("guest: {why}");
-        power::off()
+        home.leave()
     });
     let agent = Arc::new(Agent {
+        home,
         control: channels.control,
         writing: Mutex::default(),
         bulk,
@@ -106,8 +131,11 @@ impl Agent {
     }
 
     fn greet(&self, hello: &Hello) -> HelloReply {
-        set_clock(hello.unix_time_ns);
-        stir(&hello.seed);
+        // In a container both are the host's.
+        if self.home == Home::Machine {
+            set_clock(hello.unix_time_ns);
+            stir(&hello.seed);
+        }
         let uptime = std::fs::read_to_string("/proc/uptime").unwrap_or_default();
         let seconds: f64 =
             uptime.split_whitespace().next().and_then(|word| word.parse().ok()).unwrap_or(0.0);
@@ -150,16 +178,8 @@ impl Agent {
     fn work(self: &Arc<Self>, request: Request) -> Result<Reply> {
         match request {
             Request::Prepare(prepare) => {
-                if let Some(now) = prepare.unix_time_ns {
-                    set_clock(now);
-                }
-                let mut assembled = images::assemble(&prepare)?;
-                if let Some(card) = &prepare.network {
-                    network::set_up(card)?;
-                    assembled.nameserver = Some(card.gateway_v4.into());
-                }
                 self.assembled
-                    .set(assembled)
+                    .set(self.assemble(&prepare)?)
                     .map_err(|_| bad_request("prepare was asked for already"))?;
                 gateway::listen(&self.bulk)?;
                 Ok(Reply::Done)
@@ -199,6 +219,21 @@ impl Agent {
             | Request::Exec(_)
             | Request::PowerOff => Err(bad_request("answered elsewhere")),
         }
+    }
+
+    fn assemble(&self, prepare: &Prepare) -> Result<Assembled> {
+        if self.home == Home::Container {
+            return Ok(Assembled::default());
+        }
+        if let Some(now) = prepare.unix_time_ns {
+            set_clock(now);
+        }
+        let mut assembled = images::assemble(prepare)?;
+        if let Some(card) = &prepare.network {
+            network::set_up(card)?;
+            assembled.nameserver = Some(card.gateway_v4.into());
+        }
+        Ok(assembled)
     }
 
     fn reply(&self, id: u64, result: Result<Reply>) {

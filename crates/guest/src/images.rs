@@ -20,12 +20,13 @@ use crate::modules;
 use crate::pause::pause;
 
 /// Where the workspace is mounted for the agent.
-pub const WORKSPACE: &str = "/workspace";
+pub const WORKSPACE: &str = guest_wire::AGENT_WORKSPACE;
 const SCRATCH: &str = "/scratch";
 const IMAGES: &str = "/images";
 const DEVICE_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What prepare made.
+/// What prepare made. A container has nothing of it: its steps are other containers.
+#[derive(Default)]
 pub struct Assembled {
     images: HashSet<String>,
     /// Answers the names that steps look up.

@@ -173,6 +173,11 @@ impl GuestClient {
         Some(GatewayConn::new(sender, receiver))
     }
 
+    /// Waits until the guest is gone; tells why.
+    pub async fn gone(&self) -> String {
+        self.channel.lost().await
+    }
+
     /// Asks whether the guest's agent still answers.
     pub(crate) async fn ping(&self) -> Result<(), GuestError> {
         self.channel.call(Request::Ping).await.map(drop)

@@ -12,6 +12,7 @@
 //! * The host never mounts a file system that a guest wrote.
 
 pub mod accel;
+pub mod agent;
 mod cgroup;
 mod channel;
 mod console;
@@ -28,6 +29,7 @@ mod pidfd;
 mod qemu;
 mod qmp;
 mod run_dirs;
+mod sockets;
 mod spec;
 mod tsc;
 mod vm;

@@ -3,18 +3,15 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use guest_wire::{BULK_PORT, CONTROL_PORT};
+use guest_wire::{BULK_PORT, BULK_SOCKET, CONTROL_PORT, CONTROL_SOCKET};
 use serde_json::json;
 
 use crate::kernel_args;
 use crate::net::{GUEST_MAC, TAP};
 use crate::spec::{Accel, Disk, VmSpec};
 
-/// Sockets in the run directory, which is QEMU's working directory: their paths may be of any length.
-pub const CONTROL_SOCKET: &str = "control.sock";
-/// See [`CONTROL_SOCKET`].
-pub const BULK_SOCKET: &str = "bulk.sock";
-/// QEMU's own events.
+/// QEMU's own events. As the other sockets it is in the run directory, which is QEMU's working directory: their
+/// paths may be of any length.
 pub const QMP_SOCKET: &str = "qmp.sock";
 
 /// Frequency of the host's time stamp counter, in kHz.

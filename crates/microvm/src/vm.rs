@@ -8,6 +8,7 @@ mod supervise;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+pub(crate) use boot::hello;
 use guest_wire::message::HelloReply;
 use tokio::sync::{mpsc, watch};
 

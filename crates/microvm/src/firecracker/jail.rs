@@ -1,8 +1,7 @@
 //! Builds the jail of a VM, starts Firecracker in it, and finds what is left of jails.
 
-use std::fs::{self, DirBuilder, File, Permissions};
+use std::fs::{self, DirBuilder, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,6 +17,7 @@ use super::{
 };
 use crate::cgroup::{Cgroups, Hierarchy};
 use crate::pidfd;
+use crate::sockets;
 use crate::spec::VmSpec;
 
 /// Folder of the jailer in a VM's run directory.
@@ -111,16 +111,12 @@ impl Jail {
     /// # Errors
     /// The file system says no.
     pub fn listen(&self) -> io::Result<(UnixListener, UnixListener)> {
-        // Paths of sockets are limited to 107 bytes; this one is short wherever the folder is.
-        let dir = File::open(&self.root)?;
-        let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        let bind = |port: u32| {
-            let name = format!("{VSOCK}_{port}");
-            let listener = UnixListener::bind(short.join(&name))?;
+        let names = [CONTROL_VSOCK_PORT, BULK_VSOCK_PORT].map(|port| format!("{VSOCK}_{port}"));
+        let [control, bulk] = sockets::listen(&self.root, [&names[0], &names[1]])?;
+        for name in names {
             self.give(&self.root.join(name))?;
-            Ok::<_, io::Error>(listener)
-        };
-        Ok((bind(CONTROL_VSOCK_PORT)?, bind(BULK_VSOCK_PORT)?))
+        }
+        Ok((control, bulk))
     }
 
     /// Starts Firecracker by its jailer.

@@ -1,15 +1,14 @@
 //! From a spec to a guest that said hello.
 
-use std::fs::{DirBuilder, File, Permissions};
+use std::fs::{DirBuilder, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Instant;
 
 use guest_wire::message::{Hello, HelloReply};
-use guest_wire::{GENERATION, OLDEST_GENERATION};
+use guest_wire::{BULK_SOCKET, CONTROL_SOCKET, GENERATION, OLDEST_GENERATION};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
@@ -25,6 +24,7 @@ use crate::guest_client::GuestClient;
 use crate::guest_client::unix_time_ns;
 use crate::qemu;
 use crate::qmp::ShutdownReason;
+use crate::sockets;
 use crate::spec::{Accel, VmSpec, Vmm};
 use crate::tsc;
 
@@ -197,7 +197,8 @@ fn pumps(child: &mut Child, console: &Console, messages: &Console) -> Vec<JoinHa
     stdout.into_iter().chain(stderr).collect()
 }
 
-fn hello() -> Hello {
+/// What we say first, with fresh randomness.
+pub(crate) fn hello() -> Hello {
     let seed: [u8; 32] = rand::random();
     Hello {
         oldest_generation: OLDEST_GENERATION,
@@ -256,16 +257,10 @@ struct Connections {
 
 impl Sockets {
     fn bind(run_dir: &Path) -> Result<Self, BootError> {
-        let error = |source| BootError::RunDir { path: run_dir.to_owned(), source };
-        // Paths of sockets are limited to 107 bytes; this one is short wherever the folder is.
-        let dir = File::open(run_dir).map_err(error)?;
-        let short = PathBuf::from(format!("/proc/self/fd/{}", dir.as_raw_fd()));
-        let bind = |name: &str| UnixListener::bind(short.join(name)).map_err(error);
-        Ok(Self {
-            control: bind(qemu::CONTROL_SOCKET)?,
-            bulk: bind(qemu::BULK_SOCKET)?,
-            qmp: Some(bind(qemu::QMP_SOCKET)?),
-        })
+        let names = [CONTROL_SOCKET, BULK_SOCKET, qemu::QMP_SOCKET];
+        let [control, bulk, qmp] = sockets::listen(run_dir, names)
+            .map_err(|source| BootError::RunDir { path: run_dir.to_owned(), source })?;
+        Ok(Self { control, bulk, qmp: Some(qmp) })
     }
 
     async fn accept(&self) -> io::Result<Connections> {
