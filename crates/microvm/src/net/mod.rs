@@ -102,7 +102,7 @@ pub struct NetworkUsage {
     pub blocked: BTreeMap<String, u64>,
 }
 
-/// A running network of one VM. Dropping it closes every connection; [`Network::remove`] also removes
+/// A running network of one job. Dropping it closes every connection; [`Network::remove`] also removes
 /// the namespace.
 #[derive(Debug)]
 pub struct Network {
@@ -123,10 +123,33 @@ impl Network {
         upstream: Upstream,
     ) -> Result<Self, NetworkError> {
         let namespace = netns::Namespace::create(name).await?;
-        match Self::serve(&namespace, policy, upstream).await {
-            Ok((rules, counts, services)) => {
-                Ok(Self { namespace, rules, counts, _services: services })
-            }
+        Self::open(namespace, nft::rules(TAP, netns::PROXY_PORT), policy, upstream).await
+    }
+
+    /// The same for the processes that share the network namespace of `pid`, which has nothing in it: the
+    /// first of a job's containers. They must have no rights over the namespace. `name` is how the namespace
+    /// is found again; it ends with its processes.
+    ///
+    /// # Errors
+    /// As [`Network::create`], or the process is gone.
+    pub async fn of_process(
+        name: &str,
+        pid: u32,
+        policy: EgressPolicy,
+        upstream: Upstream,
+    ) -> Result<Self, NetworkError> {
+        let namespace = netns::Namespace::of_process(name, pid).await?;
+        Self::open(namespace, nft::rules_for_processes(netns::PROXY_PORT), policy, upstream).await
+    }
+
+    async fn open(
+        namespace: netns::Namespace,
+        rules: String,
+        policy: EgressPolicy,
+        upstream: Upstream,
+    ) -> Result<Self, NetworkError> {
+        match Self::serve(&namespace, &rules, policy, upstream).await {
+            Ok((counts, services)) => Ok(Self { namespace, rules, counts, _services: services }),
             Err(error) => {
                 namespace.remove().await?;
                 Err(error)
@@ -136,17 +159,17 @@ impl Network {
 
     async fn serve(
         namespace: &netns::Namespace,
+        rules: &str,
         policy: EgressPolicy,
         upstream: Upstream,
-    ) -> Result<(String, Counts, Vec<AbortOnDropHandle<()>>), NetworkError> {
+    ) -> Result<(Counts, Vec<AbortOnDropHandle<()>>), NetworkError> {
         let sockets = namespace.sockets()?;
         let failed =
             |source| NetworkError::Sockets { namespace: namespace.name().to_owned(), source };
         let counts = Counts::default();
         let resolver = Arc::new(dns::Resolver::new(policy.clone(), upstream, counts.clone()));
         let proxy = proxy::Proxy::new(policy, Arc::clone(&resolver), counts.clone());
-        let rules = nft::rules(TAP, netns::PROXY_PORT);
-        namespace.apply(&rules).await?;
+        namespace.apply(rules).await?;
         let mut services = Vec::new();
         for socket in sockets.dns_udp {
             let socket = UdpSocket::from_std(socket).map_err(failed)?;
@@ -160,7 +183,7 @@ impl Network {
             let listener = TcpListener::from_std(listener).map_err(failed)?;
             services.push(spawn(proxy.clone().serve(listener)));
         }
-        Ok((rules, counts, services))
+        Ok((counts, services))
     }
 
     /// The namespace in which the VMM must run (`ip netns exec`, or the jailer's `--netns`).

@@ -1,4 +1,4 @@
-//! A network namespace with one TAP in it: all that a VM's network leaves on the host, and all that has
+//! A network namespace with one TAP in it: all that a job's network leaves on the host, and all that has
 //! to be removed.
 
 use std::fs::File;
@@ -44,20 +44,43 @@ impl Namespace {
             namespace.remove().await?;
         }
         run("ip", &["netns", "add", name], None).await?;
+        namespace.furnish("").await
+    }
+
+    /// Gives the namespace of a process a name, and a TAP that leads nowhere: what the processes in it send
+    /// needs a way out before the rules can take it off that way. They end with the process.
+    pub(super) async fn of_process(name: &str, pid: u32) -> Result<Self, NetworkError> {
+        let namespace = Self { name: name.to_owned() };
+        if namespace.path().exists() {
+            namespace.remove().await?;
+        }
+        run("ip", &["netns", "attach", name, &pid.to_string()], None).await?;
+        if let Err(source) = namespace.enter(allow_v6) {
+            namespace.remove().await?;
+            return Err(NetworkError::Sockets { namespace: name.to_owned(), source });
+        }
+        let routes =
+            format!("route add 0.0.0.0/0 dev {TAP}\nroute add ::/0 dev {TAP} src {GATEWAY_V6}\n");
+        namespace.furnish(&routes).await
+    }
+
+    /// Makes the TAP, and what `more` says.
+    async fn furnish(self, more: &str) -> Result<Self, NetworkError> {
         let batch = format!(
             "link set lo up\n\
              tuntap add dev {TAP} mode tap\n\
              link set {TAP} address {GATEWAY_MAC}\n\
              addr add {GATEWAY_V4}/{PREFIX_V4} dev {TAP}\n\
              addr add {GATEWAY_V6}/{PREFIX_V6} dev {TAP} nodad\n\
-             link set {TAP} up\n"
+             link set {TAP} up\n\
+             {more}"
         );
-        let made = run("ip", &["-n", name, "-batch", "-"], Some(&batch)).await;
+        let made = run("ip", &["-n", &self.name, "-batch", "-"], Some(&batch)).await;
         if let Err(error) = made {
-            namespace.remove().await?;
+            self.remove().await?;
             return Err(error);
         }
-        Ok(namespace)
+        Ok(self)
     }
 
     /// The name, as `ip netns` lists it.
@@ -80,12 +103,9 @@ impl Namespace {
         run("ip", &list, None).await
     }
 
-    /// Opens the sockets in the namespace. A thread enters it and ends: sockets stay where they were
-    /// made, and no other thread of this process ever changes its namespace.
+    /// Opens the sockets in the namespace. They stay where they were made.
     pub(super) fn sockets(&self) -> Result<Sockets, NetworkError> {
-        let path = self.path();
-        let opened = std::thread::spawn(move || -> std::io::Result<Sockets> {
-            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+        let opened = self.enter(|| {
             Ok(Sockets {
                 dns_udp: [
                     bind(Domain::IPV4, Type::DGRAM, 53)?,
@@ -95,16 +115,24 @@ impl Namespace {
                 dns_tcp: [listen(Domain::IPV4, 53)?, listen(Domain::IPV6, 53)?],
                 proxy: [listen(Domain::IPV4, PROXY_PORT)?, listen(Domain::IPV6, PROXY_PORT)?],
             })
+        });
+        opened.map_err(|source| NetworkError::Sockets { namespace: self.name.clone(), source })
+    }
+
+    /// Works in the namespace. A thread enters it and ends: no other thread of this process ever changes its
+    /// namespace.
+    fn enter<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let path = self.path();
+        let thread = std::thread::spawn(move || {
+            setns(File::open(path)?, CloneFlags::CLONE_NEWNET)?;
+            work()
+        });
+        thread.join().unwrap_or_else(|_| {
+            Err(std::io::Error::other("the thread that enters the namespace panicked"))
         })
-        .join();
-        match opened {
-            Ok(result) => result
-                .map_err(|source| NetworkError::Sockets { namespace: self.name.clone(), source }),
-            Err(_) => Err(NetworkError::Sockets {
-                namespace: self.name.clone(),
-                source: std::io::Error::other("the thread that enters the namespace panicked"),
-            }),
-        }
     }
 
     /// Removes the namespace and with it the TAP and the rules. Not there any more is success.
@@ -136,6 +164,14 @@ pub(super) fn with_prefix(prefix: &str) -> std::io::Result<Vec<String>> {
 /// The namespace of that name, without making it.
 pub(super) fn existing(name: String) -> Namespace {
     Namespace { name }
+}
+
+/// Container engines switch IPv6 off where they make no network. `/proc/sys/net` is that of whoever looks.
+fn allow_v6() -> std::io::Result<()> {
+    for scope in ["all", "default", "lo"] {
+        std::fs::write(format!("/proc/sys/net/ipv6/conf/{scope}/disable_ipv6"), "0")?;
+    }
+    Ok(())
 }
 
 fn bind(domain: Domain, kind: Type, port: u16) -> std::io::Result<Socket> {

@@ -1,4 +1,4 @@
-//! The rules inside a VM's network namespace, as one text that `nft` applies atomically (nft(8)).
+//! The rules inside a job's network namespace, as one text that `nft` applies atomically (nft(8)).
 //!
 //! The namespace has no way out but our own sockets, so these rules do not *allow* anything: they lead
 //! TCP and DNS to us, and turn everything else away quickly and counted. A third party that flushes
@@ -8,6 +8,36 @@ use super::addresses::{GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6};
 
 /// Names of the counters, which [`super::Counts`] reads back.
 pub(super) const COUNTERS: [&str; 4] = ["spoofed", "foreign_dns", "udp_traffic", "other_protocols"];
+
+/// The rule set of a namespace in which the job's own processes live. They have no rights over it; what they
+/// send has this side's addresses, so nothing of it can be forged.
+pub(super) fn rules_for_processes(proxy_port: u16) -> String {
+    let counters: String =
+        COUNTERS[1..].iter().map(|name| format!("  counter {name} {{ }}\n")).collect();
+    format!(
+        "table inet executors\n\
+         delete table inet executors\n\
+         table inet executors {{\n\
+         {counters}\
+         \x20 chain lead {{\n\
+         \x20   type nat hook output priority -100; policy accept;\n\
+         \x20   oifname lo accept\n\
+         \x20   meta l4proto tcp redirect to :{proxy_port}\n\
+         \x20 }}\n\
+         \x20 chain refuse {{\n\
+         \x20   type filter hook output priority filter; policy drop;\n\
+         \x20   ct status dnat tcp dport {proxy_port} accept\n\
+         \x20   tcp dport {proxy_port} reject with tcp reset\n\
+         \x20   oifname lo accept\n\
+         \x20   icmpv6 type {{ nd-neighbor-solicit, nd-neighbor-advert }} accept\n\
+         \x20   udp dport 53 counter name foreign_dns reject with icmpx admin-prohibited\n\
+         \x20   meta l4proto udp counter name udp_traffic reject with icmpx admin-prohibited\n\
+         \x20   counter name other_protocols limit rate 10/second reject with icmpx admin-prohibited\n\
+         \x20   drop\n\
+         \x20 }}\n\
+         }}\n"
+    )
+}
 
 /// The rule set of a namespace whose TAP is `tap` and whose proxy listens on `proxy_port`. The resolver
 /// listens on port 53 of the gateway, as the guest expects: nothing to lead there.
@@ -55,5 +85,10 @@ mod tests {
     #[test]
     fn the_rules_are_what_was_reviewed() {
         insta::assert_snapshot!(super::rules("tap0", 1080));
+    }
+
+    #[test]
+    fn the_rules_for_processes_are_what_was_reviewed() {
+        insta::assert_snapshot!(super::rules_for_processes(1080));
     }
 }

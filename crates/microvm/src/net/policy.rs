@@ -173,6 +173,13 @@ impl DomainRule {
     }
 }
 
+impl From<IpAddr> for NetworkRule {
+    /// All ports of one address.
+    fn from(ip: IpAddr) -> Self {
+        Self { network: ip.into(), port: None }
+    }
+}
+
 impl NetworkRule {
     /// Reads `address`, `network/prefix`, either with `:port`; IPv6 with a port in brackets.
     ///
