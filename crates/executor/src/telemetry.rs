@@ -8,12 +8,13 @@ use tokio::process::Command;
 /// Starting must not wait longer for a program that hangs.
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// The part of a heartbeat that names versions.
-pub async fn gather() -> HeartbeatRequest {
+/// The part of a heartbeat that names versions; `engine` is that of the container engine, if one is used.
+pub async fn gather(engine: &str) -> HeartbeatRequest {
     HeartbeatRequest {
         os: std::env::consts::OS.to_owned(),
         architecture: go_architecture(std::env::consts::ARCH).to_owned(),
         executor_version: env!("CARGO_PKG_VERSION").to_owned(),
+        docker_version: engine.to_owned(),
         git_version: git_version().await.unwrap_or_default(),
         ..HeartbeatRequest::default()
     }
@@ -41,7 +42,7 @@ mod tests {
 
     #[tokio::test]
     async fn versions_have_the_words_of_go() {
-        let telemetry = gather().await;
+        let telemetry = gather("").await;
         assert_eq!(telemetry.os, "linux");
         assert!(matches!(telemetry.architecture.as_str(), "amd64" | "arm64"));
         assert!(telemetry.git_version.starts_with(|c: char| c.is_ascii_digit()));

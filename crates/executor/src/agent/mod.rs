@@ -68,6 +68,7 @@ impl Agent {
     /// # Errors
     /// See [`AgentError`].
     pub async fn run(self, shutdown: Shutdown) -> Result<(), AgentError> {
+        let engine_version = self.runner.tools().runtime.engine_version().to_owned();
         let shared = Arc::new(Shared {
             running: Arc::default(),
             slots: Arc::new(Semaphore::new(self.config.maximum_jobs)),
@@ -78,7 +79,7 @@ impl Agent {
         if !shared.ping_until_success().await? {
             return Ok(());
         }
-        let telemetry = telemetry::gather().await;
+        let telemetry = telemetry::gather(&engine_version).await;
         let no_job_left = CancellationToken::new();
         let beats = {
             let (shared, end) = (Arc::clone(&shared), no_job_left.clone());

@@ -164,7 +164,7 @@ async fn on_terminal(mut terminal: Terminal, mut resized: Signal) -> anyhow::Res
 /// Passes standard input and both outputs on, until the program ends.
 async fn in_pipes(trial: &Trial, argv: Vec<String>) -> anyhow::Result<i64> {
     let spec = ExecSpec { stdin: true, ..trial.command(argv) };
-    let mut exec = trial.machine.guest().exec(spec).await?;
+    let mut exec = trial.machine.exec(spec).await?;
     let input = exec.input();
     let typing = async {
         pass_on_input(async |bytes| input.send(bytes).await.is_ok()).await;

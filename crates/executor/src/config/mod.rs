@@ -43,8 +43,10 @@ pub struct Config {
     pub max_active_time: Option<Duration>,
     /// Limits and defaults of one job.
     pub limits: JobLimits,
-    /// Which program runs the microVMs.
-    pub vmm: VmmChoice,
+    /// What isolates jobs.
+    pub runtime: RuntimeChoice,
+    /// Settings of plain containers.
+    pub containers: ContainersConfig,
     /// Settings of microVMs, and of QEMU.
     pub qemu: QemuConfig,
     /// Settings of Firecracker.
@@ -88,6 +90,26 @@ pub struct JobLimits {
     pub max_output_bytes: u64,
     /// Wall time.
     pub max_runtime: Duration,
+}
+
+/// What isolates jobs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RuntimeChoice {
+    /// A microVM for each.
+    MicroVms(VmmChoice),
+    /// Containers on the host's own kernel.
+    Docker,
+}
+
+/// Settings of plain containers.
+#[derive(Clone, Debug, Default)]
+pub struct ContainersConfig {
+    /// `unix://` and the engine's socket; empty = where engines usually listen.
+    pub docker_host: String,
+    /// The state directory as the engine sees it, where that differs.
+    pub host_mount_path: Option<PathBuf>,
+    /// Jobs with a network reach the host as `host.docker.internal`.
+    pub host_gateway: bool,
 }
 
 /// The program that runs microVMs.
@@ -172,7 +194,7 @@ impl Config {
         let frontend_url = frontend_url(&mut reader);
         let frontend_password = Secret::new(reader.required(&vars::FRONTEND_PASSWORD));
         let queues = queues(&mut reader);
-        let vmm = vmm_choice(&mut reader);
+        let runtime = runtime_choice(&mut reader);
         let state_dir = PathBuf::from(reader.text(&vars::STATE_DIR));
         if !state_dir.is_absolute() {
             reader.mistake(format!("{} must be an absolute path", vars::STATE_DIR.name));
@@ -190,8 +212,9 @@ impl Config {
             maximum_jobs: usize::try_from(reader.positive(&vars::MAXIMUM_NUM_JOBS)).unwrap_or(1),
             total_jobs: (total_jobs > 0).then_some(total_jobs),
             max_active_time: (!max_active_time.is_zero()).then_some(max_active_time),
-            limits: limits(&mut reader),
-            vmm,
+            limits: limits(&mut reader, runtime),
+            runtime,
+            containers: containers(&mut reader),
             qemu: qemu(&mut reader, &state_dir),
             firecracker: firecracker(&mut reader),
             state_dir,
@@ -203,7 +226,7 @@ impl Config {
             registry_mirrors: mirrors,
             src_cli_image: Some(reader.text(&vars::SRC_CLI_IMAGE))
                 .filter(|image| !image.is_empty()),
-            warnings: warnings(&reader),
+            warnings: warnings(&reader, runtime),
         };
         if reader.mistakes.is_empty() {
             Ok(config)
@@ -268,25 +291,49 @@ fn queues(reader: &mut Reader) -> Queues {
     queues
 }
 
-/// Without a sandbox the executor does not run: the runtimes that are not built in are refused.
-fn vmm_choice(reader: &mut Reader) -> VmmChoice {
-    let choice = match reader.text(&vars::RUNTIME).as_str() {
-        "auto" => VmmChoice::Auto,
-        "firecracker" => VmmChoice::Firecracker,
-        "qemu" => VmmChoice::Qemu,
-        name => {
+/// Stock executors are told by `EXECUTOR_USE_FIRECRACKER`, which holds where `EXECUTOR_RUNTIME` is not set.
+/// Without a sandbox the executor does not run, unless the operator says that this is a danger they know.
+fn runtime_choice(reader: &mut Reader) -> RuntimeChoice {
+    let name = reader.text(&vars::RUNTIME);
+    let use_firecracker = reader.flag(&vars::USE_FIRECRACKER);
+    let choice = match (name.as_str(), use_firecracker) {
+        ("auto", Some(false)) => RuntimeChoice::Docker,
+        ("auto", Some(true)) => RuntimeChoice::MicroVms(VmmChoice::Firecracker),
+        ("auto", None) => RuntimeChoice::MicroVms(VmmChoice::Auto),
+        ("firecracker", _) => RuntimeChoice::MicroVms(VmmChoice::Firecracker),
+        ("qemu", _) => RuntimeChoice::MicroVms(VmmChoice::Qemu),
+        ("docker", _) => RuntimeChoice::Docker,
+        (name, _) => {
             reader.mistake(format!(
-                "EXECUTOR_RUNTIME {name:?} is not part of this version: auto, firecracker or qemu"
+                "EXECUTOR_RUNTIME {name:?} must be auto, firecracker, qemu or docker"
             ));
-            VmmChoice::Auto
+            RuntimeChoice::MicroVms(VmmChoice::Auto)
         }
     };
-    if reader.flag(&vars::USE_FIRECRACKER) == Some(false) && !reader.is_set(vars::RUNTIME.name) {
+    let allowed = reader.flag(&vars::DANGER_ALLOW_CONTAINERS) == Some(true);
+    if choice == RuntimeChoice::Docker && !allowed {
         reader.mistake(
-            "EXECUTOR_USE_FIRECRACKER=false asks for plain containers, which this version does not have; remove it to run jobs in microVMs",
+            "plain containers share this machine's kernel with every job: set EXECUTOR_DANGER_ALLOW_CONTAINERS=true \
+             if all jobs are trusted, or EXECUTOR_RUNTIME=auto for microVMs, which need no KVM",
         );
     }
     choice
+}
+
+fn containers(reader: &mut Reader) -> ContainersConfig {
+    let docker_host = reader.text(&vars::DOCKER_HOST);
+    if !docker_host.is_empty() && !docker_host.starts_with("unix:///") {
+        reader.mistake(
+            "DOCKER_HOST must be unix:// and the path of a socket: the engine must see this machine's files",
+        );
+    }
+    let path = PathBuf::from(reader.text(&vars::DOCKER_HOST_MOUNT_PATH));
+    let host_mount_path = Some(path).filter(|path| !path.as_os_str().is_empty());
+    if host_mount_path.as_ref().is_some_and(|path| !path.is_absolute()) {
+        reader.mistake("EXECUTOR_DOCKER_HOST_MOUNT_PATH must be an absolute path");
+    }
+    let host_gateway = reader.flag(&vars::DOCKER_ADD_HOST_GATEWAY).unwrap_or(false);
+    ContainersConfig { docker_host, host_mount_path, host_gateway }
 }
 
 fn firecracker(reader: &mut Reader) -> FirecrackerConfig {
@@ -308,13 +355,19 @@ fn heartbeat_interval(reader: &mut Reader) -> Duration {
     interval
 }
 
-fn limits(reader: &mut Reader) -> JobLimits {
-    let vcpus = u32::try_from(reader.positive(&vars::JOB_NUM_CPUS)).unwrap_or(u32::MAX);
-    if vcpus > 1 && !vcpus.is_multiple_of(2) {
+fn limits(reader: &mut Reader, runtime: RuntimeChoice) -> JobLimits {
+    // For containers 0 is no limit, as with stock executors.
+    let boundless = runtime == RuntimeChoice::Docker;
+    let vcpus = match boundless {
+        true => reader.integer(&vars::JOB_NUM_CPUS),
+        false => reader.positive(&vars::JOB_NUM_CPUS),
+    };
+    let vcpus = u32::try_from(vcpus).unwrap_or(u32::MAX);
+    if !boundless && vcpus > 1 && !vcpus.is_multiple_of(2) {
         reader.mistake("EXECUTOR_JOB_NUM_CPUS must be 1 or an even number");
     }
     let memory_bytes = reader.size(&vars::JOB_MEMORY);
-    if memory_bytes < 256 << 20 {
+    if memory_bytes < 256 << 20 && !(boundless && memory_bytes == 0) {
         reader.mistake("EXECUTOR_JOB_MEMORY must be at least 256M, the guest needs that to start");
     }
     let disk_bytes = reader.size(&vars::JOB_DISK_SPACE);
@@ -402,9 +455,11 @@ fn docker_auth(reader: &mut Reader) -> DockerAuthConfig {
     }
 }
 
-fn warnings(reader: &Reader) -> Vec<String> {
-    vars::WITHOUT_EFFECT
-        .iter()
+fn warnings(reader: &Reader, runtime: RuntimeChoice) -> Vec<String> {
+    let of_containers = vars::OF_CONTAINERS.iter().map(|var| (var.name, "jobs run in microVMs"));
+    let without_effect = vars::WITHOUT_EFFECT.iter().copied();
+    without_effect
+        .chain(of_containers.filter(|_| runtime != RuntimeChoice::Docker))
         .filter(|(name, _)| reader.is_set(name))
         .map(|(name, reason)| format!("{name} is set and has no effect: {reason}"))
         .collect()

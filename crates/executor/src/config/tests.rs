@@ -77,14 +77,44 @@ fn older_names_are_read_when_the_newer_are_unset() {
 }
 
 #[test]
-fn plain_containers_are_refused_and_useless_settings_are_named() {
+fn plain_containers_need_a_word_about_the_danger() {
     let mut env = minimal();
+    let runtime =
+        |env: &BTreeMap<&'static str, &'static str>| Config::load(env).map(|config| config.runtime);
+    assert_eq!(runtime(&env).unwrap(), RuntimeChoice::MicroVms(VmmChoice::Auto));
+    for (name, value) in [("EXECUTOR_USE_FIRECRACKER", "false"), ("EXECUTOR_RUNTIME", "docker")] {
+        env.insert(name, value);
+        let refused = Config::load(&env).unwrap_err().to_string();
+        assert!(refused.contains("EXECUTOR_DANGER_ALLOW_CONTAINERS=true"), "{refused}");
+        env.insert("EXECUTOR_DANGER_ALLOW_CONTAINERS", "true");
+        env.insert("EXECUTOR_JOB_NUM_CPUS", "0");
+        assert_eq!(runtime(&env).unwrap(), RuntimeChoice::Docker);
+        env = minimal();
+    }
+    env.insert("EXECUTOR_DANGER_ALLOW_CONTAINERS", "true");
+    assert_eq!(runtime(&env).unwrap(), RuntimeChoice::MicroVms(VmmChoice::Auto));
     env.insert("EXECUTOR_USE_FIRECRACKER", "true");
+    assert_eq!(runtime(&env).unwrap(), RuntimeChoice::MicroVms(VmmChoice::Firecracker));
+    env.insert("EXECUTOR_RUNTIME", "qemu");
+    assert_eq!(runtime(&env).unwrap(), RuntimeChoice::MicroVms(VmmChoice::Qemu));
+}
+
+#[test]
+fn the_engine_must_be_on_this_machine() {
+    let mut env = minimal();
+    env.insert("DOCKER_HOST", "tcp://10.0.0.1:2375");
+    env.insert("EXECUTOR_DOCKER_HOST_MOUNT_PATH", "state");
+    let text = Config::load(&env).unwrap_err().to_string();
+    assert!(text.contains("DOCKER_HOST must be unix://"), "{text}");
+    assert!(text.contains("EXECUTOR_DOCKER_HOST_MOUNT_PATH must be an absolute path"), "{text}");
+}
+
+#[test]
+fn useless_settings_are_named() {
+    let mut env = minimal();
     env.insert("EXECUTOR_KEEP_WORKSPACES", "1");
-    let config = Config::load(&env).unwrap();
-    assert_eq!(config.warnings.len(), 1);
-    env.insert("EXECUTOR_USE_FIRECRACKER", "false");
-    assert!(Config::load(&env).unwrap_err().to_string().contains("plain containers"));
+    env.insert("EXECUTOR_DOCKER_ADD_HOST_GATEWAY", "true");
+    assert_eq!(Config::load(&env).unwrap().warnings.len(), 2);
 }
 
 #[test]

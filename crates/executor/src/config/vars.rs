@@ -42,7 +42,15 @@ vars! {
     MAXIMUM_RUNTIME_PER_JOB = "EXECUTOR_MAXIMUM_RUNTIME_PER_JOB", "30m",
         "Wall-time limit of a job, everything included.";
     RUNTIME = "EXECUTOR_RUNTIME", "auto",
-        "What isolates jobs: one microVM each, by firecracker (needs KVM and root) or by qemu (on KVM, or by software emulation); auto takes firecracker where it is installed and a trial guest boots, else qemu.";
+        "What isolates jobs: one microVM each, by firecracker (needs KVM and root) or by qemu (on KVM, or by software emulation); auto takes firecracker where it is installed and a trial guest boots, else qemu. docker runs them in plain containers, which needs EXECUTOR_DANGER_ALLOW_CONTAINERS.";
+    DANGER_ALLOW_CONTAINERS = "EXECUTOR_DANGER_ALLOW_CONTAINERS", "",
+        "true lets jobs run in plain containers: they share this machine's kernel, so that each must be trusted as a user of this machine is.";
+    DOCKER_HOST = "DOCKER_HOST", "",
+        "Socket of the container engine, Docker or Podman, as unix:///path; empty = /var/run/docker.sock, else /run/podman/podman.sock. For plain containers only.";
+    DOCKER_HOST_MOUNT_PATH = "EXECUTOR_DOCKER_HOST_MOUNT_PATH", "",
+        "Where the engine sees EXECUTOR_STATE_DIR, if it is not the same path: when the executor itself runs in a container. For plain containers only.";
+    DOCKER_ADD_HOST_GATEWAY = "EXECUTOR_DOCKER_ADD_HOST_GATEWAY", "",
+        "true lets jobs that have a network reach this machine as host.docker.internal. For plain containers only.";
     FIRECRACKER_BINARY = "EXECUTOR_FIRECRACKER_BINARY", "firecracker",
         "Firecracker, 1.16.1 or later and linked statically: path, or name of what `executor install firecracker` put in place or of a program in PATH.";
     JAILER_BINARY = "EXECUTOR_JAILER_BINARY", "jailer",
@@ -52,13 +60,13 @@ vars! {
     BANDWIDTH_EGRESS = "EXECUTOR_FIRECRACKER_BANDWIDTH_EGRESS", "524288000",
         "Most bytes per second from one job to the network under firecracker; 0 = no limit.";
     USE_FIRECRACKER = "EXECUTOR_USE_FIRECRACKER", "",
-        "Known to stock executors. true is the same as leaving it unset: jobs run in microVMs. false asks for plain containers, which this version does not have, and is refused.";
+        "Known to stock executors, and read when EXECUTOR_RUNTIME is not set: true is EXECUTOR_RUNTIME=firecracker, false is EXECUTOR_RUNTIME=docker.";
     JOB_NUM_CPUS = "EXECUTOR_JOB_NUM_CPUS", "4",
-        "vCPUs of a job's microVM: 1 or an even number. EXECUTOR_FIRECRACKER_NUM_CPUS is read when it is unset.";
+        "vCPUs of a job's microVM: 1 or an even number; for containers any number, 0 = no limit. EXECUTOR_FIRECRACKER_NUM_CPUS is read when it is unset.";
     JOB_MEMORY = "EXECUTOR_JOB_MEMORY", "12G",
-        "Memory of a job's microVM. EXECUTOR_FIRECRACKER_MEMORY is read when it is unset.";
+        "Memory of a job's microVM; for containers 0 = no limit. EXECUTOR_FIRECRACKER_MEMORY is read when it is unset.";
     JOB_DISK_SPACE = "EXECUTOR_FIRECRACKER_DISK_SPACE", "20G",
-        "Disk of a job's microVM: what its steps may write.";
+        "Disk of a job's microVM: what its steps may write. For containers it is watched: a job may exceed it for seconds.";
     JOB_MAX_PROCESSES = "EXECUTOR_JOB_MAX_PROCESSES", "4096",
         "Processes and threads that the steps of a job may have at one time.";
     JOB_MAX_OUTPUT = "EXECUTOR_JOB_MAX_OUTPUT", "100M",
@@ -107,6 +115,9 @@ pub const FALLBACKS: &[(&str, &str)] = &[
     (JOB_MEMORY.name, "EXECUTOR_FIRECRACKER_MEMORY"),
 ];
 
+/// Without effect where jobs run in microVMs.
+pub const OF_CONTAINERS: &[Var] = &[DOCKER_HOST_MOUNT_PATH, DOCKER_ADD_HOST_GATEWAY];
+
 /// Known to stock executors and without effect here; setting one gives a warning with the reason.
 pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("EXECUTOR_FIRECRACKER_IMAGE", "microVMs start from the kernel of `executor install vm-image`"),
@@ -117,8 +128,6 @@ pub const WITHOUT_EFFECT: &[(&str, &str)] = &[
     ("EXECUTOR_FIRECRACKER_SANDBOX_IMAGE", "no container wraps the microVM"),
     ("EXECUTOR_VM_STARTUP_SCRIPT_PATH", "the microVM has no system of its own to prepare"),
     ("EXECUTOR_KEEP_WORKSPACES", "the disk of a job lives and dies with its microVM"),
-    ("EXECUTOR_DOCKER_HOST_MOUNT_PATH", "no container engine is used"),
-    ("EXECUTOR_DOCKER_ADD_HOST_GATEWAY", "no container engine is used"),
     ("NODE_EXPORTER_URL", "metrics of the machine are not forwarded"),
     ("DOCKER_REGISTRY_NODE_EXPORTER_URL", "metrics of the machine are not forwarded"),
 ];

@@ -104,14 +104,16 @@ impl Pipeline<'_> {
             memory_mib: resources.memory_mib,
             disk_mib: resources.disk_mib,
             max_processes: resources.max_processes,
-            images: images.iter().map(|image| image.squashfs.clone()).collect(),
+            images: images.to_vec(),
             workspace: workspace.map(|workspace| workspace.squashfs.clone()),
             network,
         };
+        let runtime = match (self.tools.runtime.name(), self.tools.runtime.acceleration()) {
+            (name, "") => name.to_owned(),
+            (name, acceleration) => format!("{name} ({acceleration})"),
+        };
         entry.note(&format!(
-            "{} ({}), {} vCPUs, {} MiB of memory, {} MiB of disk, {}",
-            self.tools.runtime.name(),
-            self.tools.runtime.acceleration(),
+            "{runtime}, {} vCPUs, {} MiB of memory, {} MiB of disk, {}",
             spec.vcpus,
             spec.memory_mib,
             spec.disk_mib,
@@ -225,8 +227,11 @@ pub(super) fn guest_failure(error: &GuestError) -> Failure {
 
 fn start_failure(error: &StartError) -> Failure {
     match error {
-        StartError::Host(_) | StartError::Network(_) => Failure::executor(error),
-        StartError::Boot(_) | StartError::Prepare(_) => {
+        StartError::Host(_)
+        | StartError::Network(_)
+        | StartError::Engine(_)
+        | StartError::Load(_) => Failure::executor(error),
+        StartError::Boot(_) | StartError::Prepare(_) | StartError::Agent(_) => {
             let message = format!("failed to start the microVM: {error}");
             Failure::new(FailureReason::VmBootFailed, message)
         }

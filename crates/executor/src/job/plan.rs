@@ -82,7 +82,8 @@ impl Resources {
         let ask = ask.unwrap_or(&silent);
         let fit = |what: &str, ask: u64, limit: u64, unit: &str| match ask {
             0 => Ok(limit),
-            ask if ask <= limit => Ok(ask),
+            // Containers may be without limit.
+            ask if ask <= limit || limit == 0 => Ok(ask),
             ask => Err(invalid(format!(
                 "the job asks for {ask}{unit} {what}, this executor gives at most {limit}{unit}"
             ))),

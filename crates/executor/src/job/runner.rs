@@ -265,7 +265,7 @@ pub(super) fn machine_name(config: &Config, client: &JobClient) -> String {
 
 /// Destroys the machine and says so.
 async fn tear_down(machine: &Machine, log: &JobLog) -> Usage {
-    let asked = tokio::time::timeout(USAGE_WAIT, machine.guest().usage()).await;
+    let asked = tokio::time::timeout(USAGE_WAIT, machine.usage()).await;
     let mut usage = match asked {
         Ok(Ok(usage)) => Usage {
             cpu_ms: usage.cpu_ms,
@@ -289,7 +289,7 @@ async fn tear_down(machine: &Machine, log: &JobLog) -> Usage {
         if let Some(network) = &network {
             let _ = entry.note(&describe(network));
         }
-        let _ = entry.note("the microVM and its disk were removed");
+        let _ = entry.note(&format!("the {} were removed", machine.noun()));
         entry.close(0);
     }
     usage

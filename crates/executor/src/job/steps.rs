@@ -72,7 +72,7 @@ async fn execute(
     image: &Image,
     entry: &mut LogWriter,
 ) -> Result<ExecResult, Failure> {
-    let started = machine.guest().exec(spec_of(step, image)).await;
+    let started = machine.exec(spec_of(step, image)).await;
     let mut exec = started.map_err(|error| start_failure(&step.log_key, &error))?;
     while let Some(chunk) = exec.next().await {
         let stream = match chunk.stdio {

@@ -10,11 +10,9 @@ use microvm::kernel::InstalledKernel;
 use microvm::net::guest_card;
 use microvm::{Accel, Disk, HostLimits, Nic, RunDirs, Vm, VmSpec, Vmm, accel, kernel};
 
-use tokio::sync::Mutex;
-
-use super::network::Networks;
-use super::{Machine, MachineSpec, RuntimeError, StartError, image_serial};
-use crate::config::{Acceleration, Config, PROGRAMS, VmmChoice};
+use super::network::{MachineNetwork, Networks};
+use super::{MachineSpec, RuntimeError, StartError, image_serial};
+use crate::config::{Acceleration, Config, PROGRAMS, RuntimeChoice, VmmChoice};
 use crate::metrics::Metrics;
 
 const SCRATCH: &str = "scratch";
@@ -128,7 +126,7 @@ impl MicroVms {
         &self,
         mut spec: MachineSpec,
         metrics: &Metrics,
-    ) -> Result<Machine, StartError> {
+    ) -> Result<(Vm, Option<MachineNetwork>), StartError> {
         let network = match spec.network.take() {
             Some(policy) => Some(self.networks.create(&spec.name, policy, metrics).await?),
             None => None,
@@ -153,12 +151,14 @@ impl MicroVms {
         });
         let prepare = Prepare { network: network.as_ref().map(|_| guest_card()), ..prepare(&spec) };
         let vm = Vm::boot(vm_spec, Instant::now() + self.boot_timeout).await?;
-        let machine = Machine { vm, network: Mutex::new(network), _running: metrics.vm_running() };
         owned.keep();
-        match machine.guest().prepare(prepare).await {
-            Ok(()) => Ok(machine),
+        match vm.guest().prepare(prepare).await {
+            Ok(()) => Ok((vm, network)),
             Err(error) => {
-                machine.destroy().await;
+                vm.destroy().await;
+                if let Some(network) = network {
+                    network.remove().await;
+                }
                 Err(StartError::Prepare(error))
             }
         }
@@ -173,7 +173,7 @@ impl MicroVms {
             spec.images
                 .iter()
                 .enumerate()
-                .map(|(index, path)| disk(path.clone(), true, image_serial(index))),
+                .map(|(index, image)| disk(image.squashfs.clone(), true, image_serial(index))),
         );
         VmSpec {
             vcpus: spec.vcpus,
@@ -202,7 +202,10 @@ fn host_limits(vmm: &Vmm, vcpus: u32) -> HostLimits {
 
 /// The VMM that the operator wants, or the best that runs guests here, and why.
 async fn choose(config: &Config, kernel: &InstalledKernel) -> Result<(Vmm, String), RuntimeError> {
-    let tried = match (config.vmm, config.qemu.acceleration) {
+    let RuntimeChoice::MicroVms(wish) = config.runtime else {
+        unreachable!("microVMs are opened where they are chosen")
+    };
+    let tried = match (wish, config.qemu.acceleration) {
         (VmmChoice::Qemu, _) => Err("EXECUTOR_RUNTIME=qemu".to_owned()),
         (VmmChoice::Auto | VmmChoice::Firecracker, Acceleration::Tcg) => {
             Err("EXECUTOR_ACCELERATION=tcg, and Firecracker needs KVM".to_owned())
@@ -211,7 +214,7 @@ async fn choose(config: &Config, kernel: &InstalledKernel) -> Result<(Vmm, Strin
     };
     let why_not = match tried {
         Ok(chosen) => return Ok(chosen),
-        Err(why_not) if config.vmm == VmmChoice::Firecracker => {
+        Err(why_not) if wish == VmmChoice::Firecracker => {
             return Err(RuntimeError::NoFirecracker(why_not));
         }
         Err(why_not) => why_not,

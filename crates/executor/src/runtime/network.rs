@@ -73,26 +73,25 @@ impl Networks {
         metrics: &Metrics,
     ) -> Result<MachineNetwork, NetworkError> {
         let network = Network::create(&self.name(machine), policy, self.upstream.clone()).await?;
-        let network = Arc::new(network);
-        let (watched, restored) = (Arc::downgrade(&network), metrics.network_rules_restored());
-        let watch = tokio::spawn(async move {
-            loop {
-                tokio::time::sleep(WATCH).await;
-                let Some(network) = watched.upgrade() else { return };
-                match network.reconcile().await {
-                    Ok(false) => {}
-                    Ok(true) => {
-                        restored.inc();
-                        tracing::warn!(
-                            namespace = network.namespace(),
-                            "somebody removed the rules of a job's network; they are back"
-                        );
-                    }
-                    Err(error) => tracing::warn!(%error, "rules of a job's network"),
-                }
-            }
-        });
-        Ok(MachineNetwork { network: Some(network), watch: watch.abort_handle() })
+        Ok(MachineNetwork::watched(network, metrics))
+    }
+
+    /// The same for the processes that share the network namespace of `pid`.
+    pub(super) async fn of_process(
+        &self,
+        machine: &str,
+        pid: u32,
+        policy: EgressPolicy,
+        metrics: &Metrics,
+    ) -> Result<MachineNetwork, NetworkError> {
+        let (name, upstream) = (self.name(machine), self.upstream.clone());
+        let network = Network::of_process(&name, pid, policy, upstream).await?;
+        Ok(MachineNetwork::watched(network, metrics))
+    }
+
+    /// What the names of all executors of this state directory begin with.
+    pub(super) fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Whether no network of this executor is left.
@@ -116,6 +115,30 @@ impl Networks {
 }
 
 impl MachineNetwork {
+    /// Looks every now and then whether its rules still stand.
+    fn watched(network: Network, metrics: &Metrics) -> Self {
+        let network = Arc::new(network);
+        let (watched, restored) = (Arc::downgrade(&network), metrics.network_rules_restored());
+        let watch = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(WATCH).await;
+                let Some(network) = watched.upgrade() else { return };
+                match network.reconcile().await {
+                    Ok(false) => {}
+                    Ok(true) => {
+                        restored.inc();
+                        tracing::warn!(
+                            namespace = network.namespace(),
+                            "somebody removed the rules of a job's network; they are back"
+                        );
+                    }
+                    Err(error) => tracing::warn!(%error, "rules of a job's network"),
+                }
+            }
+        });
+        Self { network: Some(network), watch: watch.abort_handle() }
+    }
+
     /// The network namespace to run the VMM in.
     pub(super) fn namespace(&self) -> &str {
         self.network.as_ref().map_or("", |network| network.namespace())

@@ -1,12 +1,11 @@
 //! A program on a terminal in a machine.
 
 use bytes::Bytes;
-use microvm::guest_client::Input;
 pub use microvm::guest_client::TerminalSize;
 use microvm::images::Image;
-use microvm::{Exec, ExecSpec, GuestClient, GuestError};
+use microvm::{ExecSpec, GuestError};
 
-use super::image_serial;
+use super::{Exec, Input, Machine, image_serial};
 
 /// Where programs are looked for when the image does not say; the value that container engines use.
 pub const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -30,11 +29,11 @@ impl Terminal {
     /// # Errors
     /// The machine is gone. That the program could not start is told by [`Terminal::wait`].
     pub async fn open(
-        guest: &GuestClient,
+        machine: &Machine,
         spec: ExecSpec,
         size: TerminalSize,
     ) -> Result<Self, GuestError> {
-        let exec = guest.exec(ExecSpec { tty: Some(size), ..spec }).await?;
+        let exec = machine.exec(ExecSpec { tty: Some(size), ..spec }).await?;
         Ok(Self { exec })
     }
 

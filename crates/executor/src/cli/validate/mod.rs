@@ -79,7 +79,7 @@ pub async fn check_all(config: &Arc<Config>) -> bool {
         }
     };
     show(configuration(config));
-    show(tools::checks().await);
+    show(tools::checks(config).await);
     show(machine::checks(config));
     show(instance::checks(config).await);
     show(vm::checks(config).await);

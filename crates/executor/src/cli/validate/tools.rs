@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use executor::config::Config;
+use executor::config::{Config, RuntimeChoice};
 use executor::telemetry;
 use tokio::process::Command;
 
@@ -12,16 +12,20 @@ use super::{Check, Finding, check};
 /// A program that does not answer a question for its version is broken.
 const LIMIT: Duration = Duration::from_secs(10);
 
-pub(super) async fn checks() -> Vec<Check> {
-    vec![
+pub(super) async fn checks(config: &Config) -> Vec<Check> {
+    let mut checks = vec![
         check("git", git().await),
-        check("mkfs.ext4", program(Path::new("mkfs.ext4"), "-V", "e2fsprogs").await),
         check("mksquashfs", program(Path::new("mksquashfs"), "-version", "squashfs-tools").await),
         check(
             "sqfstar",
             program(Path::new("sqfstar"), "-version", "squashfs-tools 4.5 or later").await,
         ),
-    ]
+    ];
+    if config.runtime != RuntimeChoice::Docker {
+        let found = program(Path::new("mkfs.ext4"), "-V", "e2fsprogs").await;
+        checks.push(check("mkfs.ext4", found));
+    }
+    checks
 }
 
 /// QEMU, for machines that run it.
@@ -45,7 +49,8 @@ async fn git() -> Finding {
     Finding::Ok(version)
 }
 
-async fn program(path: &Path, question: &str, package: &str) -> Finding {
+/// Whether a program runs; `package` has it.
+pub(super) async fn program(path: &Path, question: &str, package: &str) -> Finding {
     let output = Command::new(path).arg(question).kill_on_drop(true).output();
     match tokio::time::timeout(LIMIT, output).await {
         Ok(Ok(output)) => {

@@ -1,10 +1,12 @@
-//! A microVM really boots. That `/dev/kvm` opens proves nothing.
+//! A machine as that of a job really starts. That `/dev/kvm` opens proves nothing.
 
+use std::path::Path;
 use std::time::Duration;
 
 use executor::config::Config;
 use executor::metrics::Metrics;
-use executor::runtime::{MachineSpec, Runtime, RuntimeError};
+use executor::runtime::containers::{self, Containers};
+use executor::runtime::{MachineSpec, MicroVms, Runtime, RuntimeError};
 
 use super::{Check, Finding, check, tools};
 
@@ -15,17 +17,52 @@ const DISK_MIB: u64 = 64;
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let runtime = match Runtime::open(config).await {
         Ok(runtime) => runtime,
+        Err(error @ RuntimeError::Engine(_)) => {
+            return vec![check("container engine", cannot_open(&error))];
+        }
         Err(error) => return vec![check("vm-image", cannot_open(&error))],
     };
-    let mut checks =
-        vec![check("vm-image", Finding::Ok("kernel and initramfs are installed".into()))];
+    let mut checks = match &runtime {
+        Runtime::MicroVms(vms) => micro_vms(config, &runtime, vms).await,
+        Runtime::Containers(containers) => container_engine(containers).await,
+    };
+    checks.push(check("network", network(config, &runtime)));
+    let name = if runtime.acceleration().is_empty() { "container" } else { "microVM" };
+    checks.push(check(name, boot(config, &runtime).await));
+    checks
+}
+
+async fn micro_vms(config: &Config, runtime: &Runtime, vms: &MicroVms) -> Vec<Check> {
+    let installed = check("vm-image", Finding::Ok("kernel and initramfs are installed".into()));
+    let mut checks = vec![installed];
     if runtime.name() == "qemu" {
         checks.push(tools::qemu(config).await);
     }
     checks.push(check("cgroups", cgroups()));
-    checks.push(check("acceleration", acceleration(&runtime)));
-    checks.push(check("network", network(config, &runtime)));
-    checks.push(check("microVM", boot(config, &runtime).await));
+    checks.push(check("acceleration", acceleration(runtime, vms)));
+    checks
+}
+
+async fn container_engine(containers: &Containers) -> Vec<Check> {
+    let (description, missing) = containers.describe();
+    let mut checks = vec![
+        check("container engine", Finding::Ok(description)),
+        check(
+            "isolation",
+            Finding::warning(
+                "every job shares this machine's kernel: EXECUTOR_DANGER_ALLOW_CONTAINERS is set",
+                "set EXECUTOR_RUNTIME=auto for microVMs, unless all jobs are trusted",
+            ),
+        ),
+    ];
+    checks.extend(
+        missing
+            .into_iter()
+            .map(|(problem, fix)| check("isolation", Finding::warning(problem, fix))),
+    );
+    for (program, package) in containers::PROGRAMS {
+        checks.push(check(program, tools::program(Path::new(program), "-version", package).await));
+    }
     checks
 }
 
@@ -39,12 +76,14 @@ fn cannot_open(error: &RuntimeError) -> Finding {
             "install Firecracker 1.16.1 or later with its jailer and run as root on a machine with KVM, or set EXECUTOR_RUNTIME=auto"
         }
         RuntimeError::Images(_) | RuntimeError::Io { .. } => "check EXECUTOR_STATE_DIR",
+        RuntimeError::Engine(_) => {
+            "install and start Docker Engine (docker.io) or Podman's API service, or name its socket by DOCKER_HOST=unix:///path"
+        }
     };
     Finding::error(error.to_string(), fix)
 }
 
-fn acceleration(runtime: &Runtime) -> Finding {
-    let Runtime::MicroVms(vms) = runtime;
+fn acceleration(runtime: &Runtime, vms: &MicroVms) -> Finding {
     match runtime.acceleration() {
         "kvm" => Finding::Ok(format!("KVM: {}", vms.acceleration_reason())),
         _ => Finding::warning(
@@ -101,14 +140,19 @@ async fn boot(config: &Config, runtime: &Runtime) -> Finding {
             match gone {
                 Ok(()) => Finding::Ok(report),
                 Err(_) => Finding::error(
-                    "the microVM could not be destroyed",
+                    "the trial machine could not be destroyed",
                     "look at the host's kernel log",
                 ),
             }
         }
         Err(error) => Finding::error(
-            format!("a trial microVM did not start: {error}"),
-            "run `executor install vm-image` again; see the console lines above",
+            format!("a trial machine did not start: {error}"),
+            match runtime {
+                Runtime::MicroVms(_) => {
+                    "run `executor install vm-image` again; see the console lines above"
+                }
+                Runtime::Containers(_) => "look at the engine's own log",
+            },
         ),
     }
 }
