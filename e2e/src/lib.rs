@@ -5,6 +5,7 @@
 //! printed. Nothing waits by sleeping: everything waits on a condition with a deadline ([`wait`]).
 
 pub mod api;
+pub mod engine;
 pub mod events;
 pub mod executor;
 pub mod folder;
@@ -18,6 +19,7 @@ pub mod postgres;
 pub mod processes;
 pub mod program;
 pub mod proxy;
+pub mod registry;
 pub mod scripted;
 pub mod stand_ins;
 pub mod terminal;

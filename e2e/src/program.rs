@@ -104,6 +104,11 @@ impl Program {
         until(&what, deadline, async || child.try_wait().expect("it is our child")).await
     }
 
+    /// Waits for its end where nothing can be awaited: while a test is torn down.
+    pub fn ends_within(&mut self, deadline: Duration) {
+        crate::wait::blocking(deadline, || !self.is_running());
+    }
+
     /// SIGTERM, then waits until it has ended.
     pub async fn stop(&mut self, deadline: Duration) -> ExitStatus {
         self.signal(Signal::SIGTERM);

@@ -26,6 +26,18 @@ pub async fn until_true(what: &str, deadline: Duration, mut check: impl AsyncFnM
     until(what, deadline, async || check().await.then_some(())).await;
 }
 
+/// The same where nothing can be awaited; no panic, because a panic may be the reason for it.
+pub(crate) fn blocking(deadline: Duration, mut check: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !check() && started.elapsed() < deadline {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "nothing else runs on the thread that tears down"
+        )]
+        std::thread::sleep(STEP);
+    }
+}
+
 /// Lets `time` pass while `check` must stay true: for what must *not* happen.
 pub async fn while_true(what: &str, time: Duration, mut check: impl AsyncFnMut() -> bool) {
     let started = Instant::now();

@@ -1,5 +1,6 @@
 //! The real programs, real virtual machines, one story per test.
 
+mod containers;
 mod executor_killed;
 mod firecracker;
 mod instance_killed;

@@ -6,6 +6,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use e2e::api::Job;
+use e2e::engine::Engine;
 use e2e::executor::Executor;
 use e2e::outside::{DNS, MACHINE, METADATA, OTHER, Outside, PRIVATE, PUBLIC, PUBLIC_6};
 use e2e::program::run_command;
@@ -28,16 +29,12 @@ fn with_network(script: &str) -> Value {
     job
 }
 
-async fn executor(world: &World) -> Executor {
-    world
-        .executor(
-            "one",
-            &[
-                ("EXECUTOR_NETWORK_DNS", DNS),
-                ("EXECUTOR_NETWORK_ALLOW_ADDRESSES", &format!("{PRIVATE}:5000")),
-            ],
-        )
-        .await
+async fn executor(world: &World, more: &[(&str, String)]) -> Executor {
+    let opened = format!("{PRIVATE}:5000");
+    let mut settings =
+        vec![("EXECUTOR_NETWORK_DNS", DNS), ("EXECUTOR_NETWORK_ALLOW_ADDRESSES", &opened)];
+    settings.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
+    world.executor("one", &settings).await
 }
 
 /// Namespaces of this test's executors: their names begin with the hash of the state directory, and the
@@ -58,7 +55,21 @@ async fn a_job_reaches_the_internet_and_nothing_inside() {
     let _one_at_a_time = OUTSIDE.lock().await;
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
-    let executor = executor(&world).await;
+    reaches_the_internet_and_nothing_inside(&world, &[]).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_in_containers_reaches_the_internet_and_nothing_inside() {
+    let _one_at_a_time = OUTSIDE.lock().await;
+    let world = World::new().await;
+    let Some(_outside) = Outside::new(world.path()) else { return };
+    let Some(engine) = Engine::start(world.path()).await else { return };
+    reaches_the_internet_and_nothing_inside(&world, &engine.settings()).await;
+    assert_eq!(engine.containers(), [] as [String; 0]);
+}
+
+async fn reaches_the_internet_and_nothing_inside(world: &World, settings: &[(&str, String)]) {
+    let executor = executor(world, settings).await;
     let instance = world.instance.address().port();
 
     let mut script = String::new();
@@ -133,7 +144,7 @@ async fn the_network_is_for_jobs_that_ask_within_the_rules_of_their_queue() {
     let _one_at_a_time = OUTSIDE.lock().await;
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
-    let _executor = executor(&world).await;
+    let _executor = executor(&world, &[]).await;
 
     let silent =
         world.submit(&format!("{TOOLS}\ntry public get http://{PUBLIC}/\nls /sys/class/net")).await;
@@ -180,7 +191,7 @@ async fn rules_come_back_and_nothing_outlives_a_killed_executor() {
     let _one_at_a_time = OUTSIDE.lock().await;
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
-    let mut killed = executor(&world).await;
+    let mut killed = executor(&world, &[]).await;
 
     let script = format!(
         "n=0; while :; do get http://{PUBLIC}/ >/dev/null 2>&1 && n=$((n+1)) && echo \"fetch $n\"; done"
