@@ -21,6 +21,7 @@ pub mod program;
 pub mod proxy;
 pub mod registry;
 pub mod scripted;
+pub mod scripted_shell;
 pub mod stand_ins;
 pub mod terminal;
 pub mod wait;

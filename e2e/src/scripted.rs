@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use protocol::{
-    DequeueRequest, HeartbeatRequest, Job, LogEntryRequest, MarkRequest, WireId, ext, headers,
-    routes,
+    DequeueRequest, HeartbeatRequest, HeartbeatResponse, Job, LogEntryRequest, MarkRequest, WireId,
+    ext, headers, routes,
 };
 use reqwest::{Client, RequestBuilder, StatusCode};
 
@@ -35,7 +35,7 @@ impl ScriptedExecutor {
     }
 
     /// Says that it is alive and runs these jobs.
-    pub async fn beat(&self, jobs: &[i64]) {
+    pub async fn beat(&self, jobs: &[i64]) -> HeartbeatResponse {
         let beat = HeartbeatRequest {
             version: "V2".to_owned(),
             executor_name: self.name.clone(),
@@ -45,6 +45,11 @@ impl ScriptedExecutor {
         let answer =
             self.shared("heartbeat").json(&beat).send().await.expect("the instance answers");
         assert_eq!(answer.status(), StatusCode::OK, "heartbeat");
+        answer.json().await.expect("an answer to a heartbeat")
+    }
+
+    pub(crate) fn queue(&self) -> &str {
+        &self.queue
     }
 
     /// Asks for a job and lets the instance hold the question for up to `wait`.
@@ -116,7 +121,7 @@ impl ScriptedExecutor {
             .header(headers::EXTENSIONS, ext::Extensions::ALL.to_string())
     }
 
-    fn of_job(&self, job: &Job, path: &str) -> RequestBuilder {
+    pub(crate) fn of_job(&self, job: &Job, path: &str) -> RequestBuilder {
         self.client
             .post(format!("{}{path}", self.url))
             .header("Authorization", format!("{} {}", headers::SCHEME_JOB, job.token))

@@ -47,7 +47,8 @@ pub async fn while_true(what: &str, time: Duration, mut check: impl AsyncFnMut()
     }
 }
 
-/// Lets `time` pass: only for what is slow on purpose, such as a proxy's delay.
+/// Lets `time` pass: only for what is slow on purpose, such as a proxy's delay or the retries of a
+/// played executor.
 pub(crate) async fn pass(time: Duration) {
     tokio::time::sleep(time).await;
 }

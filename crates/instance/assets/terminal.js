@@ -15,12 +15,12 @@
   // same rules through the object model are allowed: they cannot come from markup.
   const create = document.createElement.bind(document);
   document.createElement = (name, ...rest) => {
-    const element = create(name, ...rest);
-    if (String(name).toLowerCase() === "style") {
-      const sheet = new CSSStyleSheet();
-      document.adoptedStyleSheets.push(sheet);
-      Object.defineProperty(element, "textContent", { set: (css) => sheet.replaceSync(css) });
-    }
+    if (String(name).toLowerCase() !== "style") return create(name, ...rest);
+    const sheet = new CSSStyleSheet();
+    document.adoptedStyleSheets.push(sheet);
+    // Even an empty <style> would be refused; this one is never shown.
+    const element = create("template");
+    Object.defineProperty(element, "textContent", { set: (css) => sheet.replaceSync(css) });
     return element;
   };
   const setAttribute = Element.prototype.setAttribute;

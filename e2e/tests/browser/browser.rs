@@ -32,6 +32,8 @@ const FLAGS: [&str; 9] = [
 pub struct Browser {
     page: Client,
     base: String,
+    /// Address of the driver.
+    url: String,
     _driver: Program,
 }
 
@@ -64,15 +66,18 @@ impl Browser {
         let mut flags: Vec<String> = FLAGS.iter().map(|flag| (*flag).to_owned()).collect();
         flags.push(format!("--user-data-dir={}", profile.display()));
         let options = json!({ "args": flags, "binary": chromium });
+        let logs = json!({ "browser": "ALL" });
         let capabilities: Capabilities =
-            [("goog:chromeOptions".to_owned(), options)].into_iter().collect();
+            [("goog:chromeOptions".to_owned(), options), ("goog:loggingPrefs".to_owned(), logs)]
+                .into_iter()
+                .collect();
         let page = ClientBuilder::new(HttpConnector::new())
             .capabilities(capabilities)
             .connect(&url)
             .await
             .expect("chromium starts");
         page.set_window_size(1360, 900).await.expect("a window has a size");
-        Some(Self { page, base: base.to_owned(), _driver: driver })
+        Some(Self { page, base: base.to_owned(), url, _driver: driver })
     }
 
     /// Goes to a path of the instance.
@@ -190,6 +195,17 @@ impl Browser {
             vec![],
         )
         .await;
+    }
+
+    /// What the browser wrote to its console since the last time, from the first moment of each page on:
+    /// errors of scripts, and everything that the content security policy refused.
+    pub async fn console(&self) -> Vec<String> {
+        let session = self.page.session_id().await.expect("the driver answers");
+        let url = format!("{}/session/{}/se/log", self.url, session.expect("a session"));
+        let asked = client().post(url).json(&json!({ "type": "browser" })).send().await;
+        let answer: Value = asked.expect("the driver answers").json().await.expect("a log");
+        let lines = answer["value"].as_array().expect("a list");
+        lines.iter().map(|line| line["message"].to_string()).collect()
     }
 
     /// A picture of the window.

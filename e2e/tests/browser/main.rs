@@ -11,3 +11,4 @@ mod first_visit;
 mod job_page;
 mod screens;
 mod site;
+mod terminal;
