@@ -2,6 +2,7 @@
 
 mod cancel;
 pub(crate) mod follow;
+mod hold;
 mod list;
 mod logs;
 mod retry;
@@ -27,6 +28,10 @@ pub enum Command {
     Cancel(cancel::Args),
     /// Queue an ended job again.
     Retry(retry::Args),
+    /// Keep a job's machine if the job fails.
+    Hold(hold::Args),
+    /// Let a job's machine go.
+    Release(hold::ReleaseArgs),
 }
 
 /// Runs the command.
@@ -41,5 +46,7 @@ pub async fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Logs(args) => logs::run(args).await,
         Command::Cancel(args) => cancel::run(args).await,
         Command::Retry(args) => retry::run(args).await,
+        Command::Hold(args) => hold::run(args).await,
+        Command::Release(args) => hold::release(args).await,
     }
 }

@@ -111,8 +111,16 @@ async fn a_job_is_submitted_shown_and_canceled() {
     says(&ask(&["job", "list"], "").await, 0, "queued", "");
     says(&ask(&["job", "show", "1"], "").await, 0, "no executor has ever connected", "");
     says(&ask(&["job", "cancel", "1"], "").await, 0, "", "job 1: canceled");
+    says(&ask(&["job", "hold", "1"], "").await, 1, "", "job 1 is canceled already");
     says(&ask(&["job", "logs", "1", "--follow"], "").await, 1, "", "canceled by ada");
     says(&ask(&["job", "retry", "1"], "").await, 0, "1\n", "");
+    says(&ask(&["job", "hold", "1"], "").await, 0, "", "job 1: kept 30m if it fails");
+    says(&ask(&["job", "hold", "1", "--for", "2h"], "").await, 1, "", "executors.maximumHold");
+    says(&ask(&["job", "hold", "1", "--for", "soon"], "").await, 2, "", "--for");
+    instance.run().await.fails_and_holds(60_000).await;
+    says(&ask(&["job", "show", "1"], "").await, 0, "attempt 1 on exec-1, kept until 20", "");
+    says(&ask(&["job", "release", "1"], "").await, 0, "", "job 1: its machine goes");
+    says(&ask(&["job", "show", "1"], "").await, 0, "attempt 1 on exec-1, released by ada", "");
     says(&ask(&["job", "show", "9"], "").await, 1, "", "job not found");
     let bad = ask(&["job", "submit", "-"], "steps: []\n").await;
     says(&bad, 1, "", "steps: must have 1 to 100 steps (line 1, column 8)");

@@ -85,7 +85,7 @@ impl Store {
         if let Some(end) = terminal.end {
             // The answer to the last call may have been lost.
             let again = end == TerminalEnd::Exited && append.exit_code == terminal.exit_code;
-            let known = append.offset + append.data.len() as u64 <= size;
+            let known = append.offset.saturating_add(append.data.len() as u64) <= size;
             let answer =
                 if again && known { Appended::Stored(size) } else { Appended::Closed(end) };
             return give_up(tx, Ok(answer)).await;

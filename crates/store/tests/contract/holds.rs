@@ -221,6 +221,7 @@ contract! {
             assert_eq!(append(0, &text[..2]).await.unwrap(), Appended::Stored(4), "late");
             assert_eq!(append(2, &text[2..]).await.unwrap(), Appended::Stored(7), "half new");
             assert!(matches!(append(8, b"x").await, Err(Error::Gap { stored: 7 })));
+            assert!(matches!(append(u64::MAX, b"x").await, Err(Error::Gap { stored: 7 })));
             assert_eq!(append(7, b"").await.unwrap(), Appended::Stored(7));
             assert_eq!(db.read_terminal(id, stream, 3, 2).await.unwrap(), &text[3..5]);
             assert_eq!(db.read_terminal(id, stream, 7, 9).await.unwrap(), b"");
@@ -242,6 +243,9 @@ contract! {
         let closed = Appended::Closed(TerminalEnd::Exited);
         let more = piece(Stream::Output, 3, b"more");
         assert_eq!(db.append_terminal(id, &more, T0 + 2).await.unwrap(), closed);
+        let far = TerminalAppend { offset: u64::MAX, ..last };
+        assert_eq!(db.append_terminal(id, &far, T0 + 2).await.unwrap(), closed);
+        assert_eq!(db.read_terminal(id, Stream::Output, u64::MAX, 9).await.unwrap(), b"");
         let typed = piece(Stream::Input, 0, b"x");
         assert_eq!(db.append_terminal(id, &typed, T0 + 2).await.unwrap(), closed);
         assert!(!db.resize_terminal(id, 10, 10, T0 + 2).await.unwrap());

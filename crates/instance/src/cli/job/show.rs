@@ -58,6 +58,14 @@ fn describe(job: &Job) -> Vec<String> {
     field("created", &summary.created_at);
     field("started", summary.started_at.as_deref().unwrap_or_default());
     field("finished", summary.finished_at.as_deref().unwrap_or_default());
+    for machine in job.hold.iter().flat_map(|hold| &hold.machines) {
+        let end = match (&machine.end, &machine.released_by) {
+            (Some(end), _) => format!("went: {end}"),
+            (None, Some(by)) => format!("released by {by}"),
+            (None, None) => format!("kept until {}", machine.held_until),
+        };
+        field("machine", &format!("attempt {} on {}, {end}", machine.attempt, machine.executor));
+    }
     if let Some(usage) = &job.usage {
         field("CPU", &duration(i64::try_from(usage.cpu_ms).unwrap_or(i64::MAX)));
         field("memory", &bytes(usage.peak_memory_bytes));
