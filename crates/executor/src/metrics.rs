@@ -47,6 +47,7 @@ pub struct Metrics {
     job_seconds: Family<QueueLabel, Histogram>,
     running: Gauge,
     vms: Gauge,
+    held: Gauge,
     outcomes: Family<ReasonLabel, Counter>,
     phases: Family<PhaseLabel, Histogram>,
     calls: Family<OperationLabel, Counter>,
@@ -65,6 +66,7 @@ impl Default for Metrics {
             job_seconds: Family::new_with_constructor(|| Histogram::new(JOB_SECONDS)),
             running: Gauge::default(),
             vms: Gauge::default(),
+            held: Gauge::default(),
             outcomes: Family::default(),
             phases: Family::new_with_constructor(|| Histogram::new(SHORT_SECONDS)),
             calls: Family::default(),
@@ -90,6 +92,11 @@ impl Default for Metrics {
             metrics.running.clone(),
         );
         registry.register("src_executor_vms", "MicroVMs that run now", metrics.vms.clone());
+        registry.register(
+            "executor_held_machines",
+            "Machines of failed jobs that are held now for people to look into",
+            metrics.held.clone(),
+        );
         registry.register(
             "executor_job_outcomes",
             "Jobs by how they ended",
@@ -145,6 +152,12 @@ impl Metrics {
     pub fn vm_running(&self) -> Running {
         self.vms.inc();
         Running(self.vms.clone())
+    }
+
+    /// A machine is held as long as the value lives.
+    pub fn machine_held(&self) -> Running {
+        self.held.inc();
+        Running(self.held.clone())
     }
 
     /// Counts rules of networks that had to be put back.

@@ -123,9 +123,15 @@ impl Shared {
             let control = JobControl::default();
             shared.running.insert(&job, &control).await;
             // Also when the task panics: the slot and the id are free again.
-            let _ended = Ended { shared: &shared, job: &job };
+            let ended = Ended { shared: &shared, job: &job };
             let client = shared.agent.client.job(&job.queue, job.id, &dequeued.job.token);
-            shared.agent.runner.run(dequeued, client, &control).await;
+            let draining = shared.shutdown.drain_token();
+            let held = shared.agent.runner.run(dequeued, client, &control, draining).await;
+            // The instance knows that the job is over: it may come again while its machine is held.
+            drop(ended);
+            if let Some(held) = held {
+                held.serve(draining, &shared.agent.metrics).await;
+            }
         });
     }
 

@@ -105,6 +105,7 @@ impl Shared {
 
     /// Does what the answer says; `true` if it said anything new.
     fn obey(&self, reported: &[JobRef], beat: &Beat) -> bool {
+        self.running.wish_holds(&beat.holds);
         let mut news = self.running.obey(&orders(reported, beat));
         if let Some(drain) = beat.drain {
             let changed =

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use protocol::WireId;
+use protocol::hold::HoldWish;
 use tokio::sync::watch;
 
 use crate::client::JobRef;
@@ -66,6 +67,18 @@ impl RunningJobs {
     pub fn interrupt_all(&self, reason: Interrupt) {
         for control in self.jobs.borrow().values() {
             control.interrupt(reason);
+        }
+    }
+
+    /// Notes which machines shall be held if their jobs fail. The instance repeats that in each answer.
+    pub fn wish_holds(&self, wishes: &[HoldWish]) {
+        let jobs = self.jobs.borrow();
+        for wish in wishes {
+            let Some((id, queue)) = wish.id.split() else { continue };
+            let named = |job: &JobRef| job.id == id && queue.is_none_or(|queue| job.queue == queue);
+            for (_, control) in jobs.iter().filter(|(job, _)| named(job)) {
+                control.wish_hold(wish.seconds);
+            }
         }
     }
 
@@ -133,7 +146,7 @@ mod tests {
 
     fn beat(known: Option<&[&str]>, cancel: &[&str]) -> Beat {
         let ids = |ids: &[&str]| ids.iter().map(|id| WireId::Text((*id).into())).collect();
-        Beat { known: known.map(ids), cancel: ids(cancel), drain: None, held: false }
+        Beat { known: known.map(ids), cancel: ids(cancel), ..Beat::default() }
     }
 
     #[test]
@@ -167,6 +180,19 @@ mod tests {
             orders(&reported, &beat(Some(&[]), &[])),
             [(job(1, "jobs"), Interrupt::LeaseLost)]
         );
+    }
+
+    #[tokio::test]
+    async fn a_wish_reaches_the_job_that_it_names() {
+        let running = RunningJobs::default();
+        let controls = [JobControl::default(), JobControl::default()];
+        running.insert(&job(5, "batches"), &controls[0]).await;
+        running.insert(&job(5, "codeintel"), &controls[1]).await;
+        let wish = |id: &str, seconds| HoldWish { id: WireId::Text(id.into()), seconds };
+        running.wish_holds(&[wish("5-codeintel", 60), wish("6", 1), wish("what", 1)]);
+        assert_eq!(controls.each_ref().map(JobControl::hold_wish), [None, Some(60)]);
+        running.wish_holds(&[wish("5", 0)]);
+        assert_eq!(controls.each_ref().map(JobControl::hold_wish), [Some(0), Some(0)]);
     }
 
     #[tokio::test]

@@ -30,6 +30,11 @@ impl Shutdown {
         }
     }
 
+    /// Canceled with the first stage.
+    pub fn drain_token(&self) -> &CancellationToken {
+        &self.drain
+    }
+
     /// Waits for the first stage.
     pub async fn draining(&self) {
         self.drain.cancelled().await;

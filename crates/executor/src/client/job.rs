@@ -105,7 +105,7 @@ impl JobClient {
             .header(headers::EXECUTOR_NAME, self.client.executor_name())
     }
 
-    fn post(&self, route: &str) -> RequestBuilder {
+    pub(super) fn post(&self, route: &str) -> RequestBuilder {
         self.authorize(self.client.http.post(self.client.url(route))).timeout(ANSWER_TIMEOUT)
     }
 
@@ -255,7 +255,7 @@ fn push_segments(url: &mut Url, path: &str) {
     }
 }
 
-fn append_offset(body: &[u8]) -> Result<u64, ClientError> {
+pub(super) fn append_offset(body: &[u8]) -> Result<u64, ClientError> {
     serde_json::from_slice::<AppendResponse>(body).map(|answer| answer.offset).map_err(|error| {
         ClientError::Answer { endpoint: "append log".to_owned(), reason: error.to_string() }
     })

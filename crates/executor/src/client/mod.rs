@@ -2,6 +2,7 @@
 //! [`queue`], those of one job (job token) in [`job`].
 
 mod error;
+mod hold;
 mod http_call;
 pub mod job;
 pub mod queue;
@@ -17,6 +18,7 @@ use url::Url;
 
 use crate::config::Secret;
 pub use error::ClientError;
+pub use hold::is_over;
 pub use http_call::Attempts;
 pub use job::{JobClient, MarkKind};
 pub use queue::{Dequeued, JobRef};

@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 use protocol::ext::Extensions;
 use protocol::heartbeat::HeartbeatRequest;
+use protocol::hold::HoldWish;
 use protocol::{
     DecodeError, DequeueRequest, HeartbeatResponse, Job, JobIdsByQueue, WireId, headers, routes,
 };
@@ -65,6 +66,8 @@ pub struct Beat {
     pub cancel: Vec<WireId>,
     /// The site admin asks to drain, or not any more; `None` from stock instances.
     pub drain: Option<bool>,
+    /// How many seconds the machines of running jobs shall be held if they fail.
+    pub holds: Vec<HoldWish>,
     /// The instance held the request open.
     pub held: bool,
 }
@@ -214,7 +217,8 @@ impl Client {
         let body = read_limited("heartbeat", response, HEARTBEAT_LIMIT).await?;
         let answer = parse_answer(&body)?;
         let drain = (!granted.is_empty()).then_some(answer.drain).flatten();
-        Ok(Beat { held, drain, ..answer })
+        let holds = if granted.hold { answer.holds } else { Vec::new() };
+        Ok(Beat { known: answer.known, cancel: answer.cancel, drain, holds, held })
     }
 
     /// The self-test: is the instance there, and the secret right? Answers the instance's clock, if
@@ -279,6 +283,7 @@ fn parse_answer(body: &[u8]) -> Result<Beat, ClientError> {
         known: says_known.then(|| answer.known_ids.unwrap_or_default()),
         cancel: answer.cancel_ids.unwrap_or_default(),
         drain: Some(answer.drain),
+        holds: answer.holds,
         held: false,
     })
 }

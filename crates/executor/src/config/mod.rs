@@ -90,6 +90,8 @@ pub struct JobLimits {
     pub max_output_bytes: u64,
     /// Wall time.
     pub max_runtime: Duration,
+    /// Time that a failed job's machine may be held; zero = never.
+    pub max_hold: Duration,
 }
 
 /// What isolates jobs.
@@ -387,6 +389,7 @@ fn limits(reader: &mut Reader, runtime: RuntimeChoice) -> JobLimits {
         max_processes: u32::try_from(reader.positive(&vars::JOB_MAX_PROCESSES)).unwrap_or(u32::MAX),
         max_output_bytes: reader.size(&vars::JOB_MAX_OUTPUT),
         max_runtime,
+        max_hold: reader.duration(&vars::MAXIMUM_HOLD),
     }
 }
 

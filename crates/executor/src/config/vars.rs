@@ -41,6 +41,8 @@ vars! {
         "Take no more jobs after this time and exit with 0 when the running ones have ended; 0 = never.";
     MAXIMUM_RUNTIME_PER_JOB = "EXECUTOR_MAXIMUM_RUNTIME_PER_JOB", "30m",
         "Wall-time limit of a job, everything included.";
+    MAXIMUM_HOLD = "EXECUTOR_MAXIMUM_HOLD", "1h",
+        "Longest time that the machine of a failed job is kept for people to look into it, where its job file or a site admin asks for that. It takes a job's place meanwhile. 0 = never.";
     RUNTIME = "EXECUTOR_RUNTIME", "auto",
         "What isolates jobs: one microVM each, by firecracker (needs KVM and root) or by qemu (on KVM, or by software emulation); auto takes firecracker where it is installed and a trial guest boots, else qemu. docker runs them in plain containers, which needs EXECUTOR_DANGER_ALLOW_CONTAINERS.";
     DANGER_ALLOW_CONTAINERS = "EXECUTOR_DANGER_ALLOW_CONTAINERS", "",

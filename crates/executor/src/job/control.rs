@@ -1,6 +1,6 @@
 //! How the dispatcher ends a job before its time.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -19,11 +19,12 @@ pub enum Interrupt {
 #[derive(Clone, Debug)]
 pub struct JobControl {
     reason: Arc<watch::Sender<Option<Interrupt>>>,
+    hold: Arc<Mutex<Option<u64>>>,
 }
 
 impl Default for JobControl {
     fn default() -> Self {
-        Self { reason: Arc::new(watch::Sender::new(None)) }
+        Self { reason: Arc::new(watch::Sender::new(None)), hold: Arc::default() }
     }
 }
 
@@ -37,6 +38,16 @@ impl JobControl {
                 true
             }
         })
+    }
+
+    /// A site admin wants the machine held that many seconds if the job fails; 0 = not any longer.
+    pub fn wish_hold(&self, seconds: u64) {
+        *self.hold.lock().expect("no panic while held") = Some(seconds);
+    }
+
+    /// What a site admin wished last; `None` = nothing, the job decides.
+    pub fn hold_wish(&self) -> Option<u64> {
+        *self.hold.lock().expect("no panic while held")
     }
 
     /// The reason, if there is one.

@@ -12,6 +12,7 @@ mod collect;
 mod control;
 mod failure;
 mod files;
+mod hold;
 mod images;
 mod mark;
 mod phases;
@@ -25,6 +26,7 @@ mod trial;
 
 pub use control::{Interrupt, JobControl};
 pub use failure::Failure;
+pub use hold::Held;
 pub use plan::{Plan, Resources, Step};
 pub use runner::{JobRunner, Tools};
 pub use trial::{Trial, trial};

@@ -2,6 +2,7 @@
 //! owned by the caller.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use microvm::guest_client::FailureKind;
@@ -40,8 +41,12 @@ pub(super) struct Pipeline<'a> {
     pub(super) metrics: &'a Metrics,
     /// The instance takes artifacts.
     pub(super) results: bool,
+    /// Set before there is a machine.
+    pub(super) images: &'a OnceCell<Vec<Image>>,
     /// Set as soon as there is a machine.
     pub(super) machine: &'a OnceCell<Machine>,
+    /// Index of the last step that was begun.
+    pub(super) reached_step: &'a AtomicUsize,
     pub(super) machine_name: &'a str,
 }
 
@@ -51,7 +56,7 @@ impl Pipeline<'_> {
         let (machine, images) = self.prepare().await?;
         let _gateway = self.open_gateway(machine);
         self.phases.enter(Phase::Running);
-        let result = self.explain(machine, self.run_steps(machine, &images).await).await;
+        let result = self.explain(machine, self.run_steps(machine, images).await).await;
         // The report of a failed test run is what people look for.
         let worth_collecting =
             result.as_ref().err().is_none_or(|failure| failure.reason == FailureReason::StepFailed);
@@ -64,11 +69,12 @@ impl Pipeline<'_> {
     }
 
     /// Everything up to a machine that could run steps.
-    pub(super) async fn prepare(&self) -> Result<(&Machine, Vec<Image>), Failure> {
+    pub(super) async fn prepare(&self) -> Result<(&Machine, &[Image]), Failure> {
         self.phases.enter(Phase::Preparing);
         let (images, workspace) = tokio::try_join!(self.images(), self.workspace())?;
         self.phases.enter(Phase::Booting);
-        let machine = self.boot(&images, workspace.as_ref()).await?;
+        let images = self.images.get_or_init(|| async { images }).await;
+        let machine = self.boot(images, workspace.as_ref()).await?;
         Ok((machine, images))
     }
 
@@ -176,7 +182,7 @@ impl Pipeline<'_> {
             }
             entry.close(0);
         }
-        steps::run(machine, &self.plan.steps, images, self.log).await
+        steps::run(machine, &self.plan.steps, images, self.log, self.reached_step).await
     }
 
     async fn collect(&self, machine: &Machine) -> Result<(), Failure> {

@@ -2,16 +2,21 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use microvm::images::ImageStore;
 use microvm::net::NetworkUsage;
+use protocol::ext::Extensions;
 use protocol::{FailureReason, Job, MarkRequest, Phase, Usage};
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::control::{Interrupt, JobControl};
 use super::failure::Failure;
+use super::hold::{self, Held, Place, Wish};
 use super::mark::{Marked, mark};
 use super::phases::Phases;
 use super::pipeline::Pipeline;
@@ -56,6 +61,32 @@ enum End {
     GivenUp(Interrupt),
 }
 
+/// What the work of one job needs and what decides about its machine.
+struct Setting<'a> {
+    job: &'a Arc<Job>,
+    plan: &'a Plan,
+    client: &'a JobClient,
+    log: &'a JobLog,
+    phases: &'a Phases<'a>,
+    extensions: Extensions,
+    control: &'a JobControl,
+    draining: &'a CancellationToken,
+}
+
+/// What is left when the work is over.
+struct Worked {
+    end: End,
+    usage: Usage,
+    /// A machine to be held if the instance agrees.
+    held: Option<Held>,
+}
+
+impl Worked {
+    fn without_machine(failure: Failure) -> Self {
+        Self { end: End::Failed(failure), usage: Usage::default(), held: None }
+    }
+}
+
 impl JobRunner {
     /// A runner with its tools.
     pub fn new(tools: Tools, metrics: Arc<Metrics>) -> Self {
@@ -67,8 +98,15 @@ impl JobRunner {
         &self.tools
     }
 
-    /// Runs a job to its acknowledged end.
-    pub async fn run(&self, dequeued: Dequeued, client: JobClient, control: &JobControl) {
+    /// Runs a job to its acknowledged end. What is returned is a machine to be held: its job is over, and
+    /// the instance expects [`Held::serve`]. There is none once `draining` is canceled.
+    pub async fn run(
+        &self,
+        dequeued: Dequeued,
+        client: JobClient,
+        control: &JobControl,
+        draining: &CancellationToken,
+    ) -> Option<Held> {
         let started = Instant::now();
         let _running = self.metrics.job_running();
         let Dequeued { job, queue, extensions } = dequeued;
@@ -80,27 +118,35 @@ impl JobRunner {
         let planned = Plan::of_job(&queue, &job, &self.tools.config);
         let limit = planned.as_ref().map_or(1 << 20, |plan| plan.resources.max_output_bytes);
         let log = JobLog::start(&folder.path, client.clone(), mode, self.redactor(&job), limit);
-        let (end, usage, log) = match log {
+        let (mut worked, log) = match log {
             Ok(log) => {
-                let results = extensions.results;
-                let (end, usage) = match planned {
+                let worked = match planned {
                     Ok(plan) => {
-                        self.work(&job, &plan, &client, &log, &phases, results, control, started)
-                            .await
+                        let setting = Setting {
+                            job: &job,
+                            plan: &plan,
+                            client: &client,
+                            log: &log,
+                            phases: &phases,
+                            extensions,
+                            control,
+                            draining,
+                        };
+                        self.work(&setting, started).await
                     }
-                    Err(failure) => (End::Failed(failure), Usage::default()),
+                    Err(failure) => Worked::without_machine(failure),
                 };
-                (end, usage, Some(log))
+                (worked, Some(log))
             }
             Err(error) => {
                 let failure = Failure::executor(format!("cannot make the job's folder: {error}"));
-                (End::Failed(failure), Usage::default(), None)
+                (Worked::without_machine(failure), None)
             }
         };
         phases.enter(Phase::Reporting);
         let output_bytes = log.as_ref().map_or(0, JobLog::bytes);
-        let usage = Usage { output_bytes, ..usage };
-        let reason = self.report(end, &client, log, usage, extensions.reasons, control).await;
+        worked.usage.output_bytes = output_bytes;
+        let (reason, held) = self.report(worked, &client, log, extensions.reasons, control).await;
         phases.end();
         self.metrics.job_ended(&queue, reason, started.elapsed(), output_bytes);
         tracing::info!(
@@ -110,6 +156,7 @@ impl JobRunner {
             seconds = started.elapsed().as_secs(),
             "job ended"
         );
+        held
     }
 
     /// Gives back a job whose document cannot be read.
@@ -120,22 +167,10 @@ impl JobRunner {
         tracing::info!(job = client.id(), ?marked, "gave back a job that cannot be read");
     }
 
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "the pieces of one job; a struct would only rename them"
-    )]
-    async fn work(
-        &self,
-        job: &Arc<Job>,
-        plan: &Plan,
-        client: &JobClient,
-        log: &JobLog,
-        phases: &Phases<'_>,
-        results: bool,
-        control: &JobControl,
-        started: Instant,
-    ) -> (End, Usage) {
-        let machine = OnceCell::new();
+    async fn work(&self, setting: &Setting<'_>, started: Instant) -> Worked {
+        let &Setting { job, plan, client, log, phases, extensions, control, .. } = setting;
+        let (images, machine) = (OnceCell::new(), OnceCell::new());
+        let reached_step = AtomicUsize::new(0);
         let machine_name = machine_name(&self.tools.config, client);
         let pipeline = Pipeline {
             job,
@@ -145,8 +180,10 @@ impl JobRunner {
             phases,
             tools: &self.tools,
             metrics: &self.metrics,
-            results,
+            results: extensions.results,
+            images: &images,
             machine: &machine,
+            reached_step: &reached_step,
             machine_name: &machine_name,
         };
         let limit = plan.resources.max_runtime;
@@ -170,29 +207,108 @@ impl JobRunner {
                 Err(failure) => End::Failed(failure),
             },
         };
-        let usage = match machine.get() {
-            Some(machine) => tear_down(machine, log).await,
-            None => Usage::default(),
+        let Some(machine) = machine.into_inner() else {
+            return Worked { end, usage: Usage::default(), held: None };
         };
-        (end, usage)
+        let (mut usage, alive) = usage_of(&machine).await;
+        let network = machine.network_usage().await;
+        if let Some(network) = &network {
+            usage.network_in_bytes = network.bytes_in;
+            usage.network_out_bytes = network.bytes_out;
+            usage.network_blocked = network.blocked.values().sum();
+        }
+        let entry = log.entry("teardown.fs", None);
+        let place = || {
+            let step = plan.steps.get(reached_step.load(Ordering::Relaxed))?;
+            let image = images.get()?.get(step.image)?.clone();
+            Some(Place { image_index: step.image, image, cwd: step.cwd.clone() })
+        };
+        let wish = self.wish(setting, &end).filter(|_| alive).zip(place());
+        let (held, note) = match wish {
+            Some((Ok(wish), place)) => {
+                let client = client.clone();
+                let note = format!("the machine is {}", wish.note);
+                (Some(Held { client, machine, place, seconds: wish.seconds }), note)
+            }
+            refused => {
+                machine.destroy().await;
+                let mut note = format!("the {} were removed", machine.noun());
+                if let Some((Err(why_not), _)) = refused {
+                    note += &format!("; {why_not}");
+                }
+                (None, note)
+            }
+        };
+        if let Ok(mut entry) = entry {
+            // Past the output limit the notes are cut, the entry ends all the same.
+            if let Some(network) = &network {
+                let _ = entry.note(&describe(network));
+            }
+            let _ = entry.note(&note);
+            entry.close(0);
+        }
+        Worked { end, usage, held }
     }
 
-    /// Delivers the log, then the end. Answers the end's name.
+    /// How long the machine of a job that ended like this shall be held, if anybody wishes that.
+    fn wish(&self, setting: &Setting<'_>, end: &End) -> Option<Result<Wish, &'static str>> {
+        let End::Failed(failure) = end else { return None };
+        let of_job = setting.job.extensions.as_ref().map_or(0, |asked| asked.hold_seconds);
+        let seconds = setting.control.hold_wish().unwrap_or(of_job);
+        let possible = setting.extensions.hold && failure.reason != FailureReason::Canceled;
+        if !possible || seconds == 0 {
+            return None;
+        }
+        if setting.draining.is_cancelled() {
+            return Some(Err("it is not held: the executor was told to stop"));
+        }
+        Some(hold::allowed(seconds, self.tools.config.limits.max_hold))
+    }
+
+    /// Delivers the log, then the end. Answers the end's name, and the machine if the instance knows that it
+    /// is held; any other is destroyed.
     async fn report(
+        &self,
+        worked: Worked,
+        client: &JobClient,
+        log: Option<JobLog>,
+        reasons: bool,
+        control: &JobControl,
+    ) -> (&'static str, Option<Held>) {
+        let Worked { end, usage, held } = worked;
+        let hold_seconds = held.as_ref().map(|held| held.seconds);
+        let (reason, acknowledged) =
+            self.deliver(end, client, log, usage, hold_seconds, reasons, control).await;
+        match held {
+            Some(held) if !acknowledged => {
+                held.machine.destroy().await;
+                (reason, None)
+            }
+            held => (reason, held),
+        }
+    }
+
+    /// See [`Self::report`]. Answers whether the instance has the end.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the pieces of one report; a struct would only rename them"
+    )]
+    async fn deliver(
         &self,
         end: End,
         client: &JobClient,
         log: Option<JobLog>,
         usage: Usage,
+        hold_seconds: Option<u64>,
         reasons: bool,
         control: &JobControl,
-    ) -> &'static str {
+    ) -> (&'static str, bool) {
         let mut failure = match end {
             End::Completed => None,
             End::Failed(failure) => Some(failure),
             End::GivenUp(reason) => {
                 tracing::warn!(job = client.id(), ?reason, "the job is left to the instance");
-                return FailureReason::ExecutorLost.as_str();
+                return (FailureReason::ExecutorLost.as_str(), false);
             }
         };
         if let (Some(failure), Some(log)) = (&mut failure, &log) {
@@ -211,7 +327,7 @@ impl JobRunner {
             // A job that ended may still be reported when the instance gave it up meanwhile: it
             // takes the end if nobody else has begun.
             reason = control.interrupted(), if !canceled => match reason {
-                Interrupt::Stopped => return FailureReason::ExecutorLost.as_str(),
+                Interrupt::Stopped => return (FailureReason::ExecutorLost.as_str(), false),
                 Interrupt::Canceled | Interrupt::LeaseLost => Ok(()),
             },
         };
@@ -221,20 +337,23 @@ impl JobRunner {
             });
         }
         let kind = failure.as_ref().map_or(MarkKind::Complete, Failure::mark);
-        let body = mark_body(client, failure.as_ref(), usage, reasons);
-        tokio::select! {
+        let body =
+            MarkRequest { hold_seconds, ..mark_body(client, failure.as_ref(), usage, reasons) };
+        let acknowledged = tokio::select! {
             marked = mark(client, kind, &body) => match marked {
-                Marked::Acknowledged => {}
+                Marked::Acknowledged => true,
                 Marked::NotOurs(error) => {
                     tracing::warn!(job = client.id(), %error, "the job was not this executor's any more");
+                    false
                 }
                 Marked::Refused(error) => {
                     tracing::error!(job = client.id(), %error, "the instance refused the job's end");
+                    false
                 }
             },
-            Interrupt::Stopped = control.interrupted(), if !canceled => {}
-        }
-        failure.map_or("completed", |failure| failure.reason.as_str())
+            Interrupt::Stopped = control.interrupted(), if !canceled => false,
+        };
+        (failure.map_or("completed", |failure| failure.reason.as_str()), acknowledged)
     }
 
     /// The secrets of a job, and what stands for each.
@@ -263,36 +382,23 @@ pub(super) fn machine_name(config: &Config, client: &JobClient) -> String {
     name[name.len().saturating_sub(64)..].to_owned()
 }
 
-/// Destroys the machine and says so.
-async fn tear_down(machine: &Machine, log: &JobLog) -> Usage {
-    let asked = tokio::time::timeout(USAGE_WAIT, machine.usage()).await;
-    let mut usage = match asked {
-        Ok(Ok(usage)) => Usage {
-            cpu_ms: usage.cpu_ms,
-            peak_memory_bytes: usage.peak_memory_bytes,
-            disk_bytes: usage.disk_bytes,
-            ..Usage::default()
-        },
-        // A guest that is gone used what it used.
-        Ok(Err(_)) | Err(_) => Usage::default(),
-    };
-    let network = machine.network_usage().await;
-    let entry = log.entry("teardown.fs", None);
-    machine.destroy().await;
-    if let Some(network) = &network {
-        usage.network_in_bytes = network.bytes_in;
-        usage.network_out_bytes = network.bytes_out;
-        usage.network_blocked = network.blocked.values().sum();
-    }
-    if let Ok(mut entry) = entry {
-        // Past the output limit the notes are cut, the entry ends all the same.
-        if let Some(network) = &network {
-            let _ = entry.note(&describe(network));
+/// What the steps used, and whether the machine is still there.
+async fn usage_of(machine: &Machine) -> (Usage, bool) {
+    match tokio::time::timeout(USAGE_WAIT, machine.usage()).await {
+        Ok(Ok(usage)) => {
+            let usage = Usage {
+                cpu_ms: usage.cpu_ms,
+                peak_memory_bytes: usage.peak_memory_bytes,
+                disk_bytes: usage.disk_bytes,
+                ..Usage::default()
+            };
+            (usage, machine.exited().now_or_never().is_none())
         }
-        let _ = entry.note(&format!("the {} were removed", machine.noun()));
-        entry.close(0);
+        // A guest that is gone used what it used.
+        Ok(Err(_)) => (Usage::default(), false),
+        // A busy one may answer later.
+        Err(_) => (Usage::default(), true),
     }
-    usage
 }
 
 /// What a job did on the network, for the people who wonder why it could not reach something.

@@ -1,5 +1,7 @@
 //! Runs the steps, one after the other, each in its own image on the one workspace.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use microvm::guest_client::{ExecResult, FailureKind};
 use microvm::images::Image;
 use microvm::{ExecSpec, GuestError, Stdio};
@@ -13,15 +15,17 @@ use super::skip;
 use crate::logs::{JobLog, LogWriter, Stream};
 use crate::runtime::{DEFAULT_PATH, Machine, exit_code, image_serial};
 
-/// Runs all steps.
+/// Runs all steps; `reached` is the index of the last that was begun.
 pub(super) async fn run(
     machine: &Machine,
     steps: &[Step],
     images: &[Image],
     log: &JobLog,
+    reached: &AtomicUsize,
 ) -> Result<(), Failure> {
     let mut index = 0;
     while let Some(step) = steps.get(index) {
+        reached.store(index, Ordering::Relaxed);
         run_one(machine, step, &images[step.image], log).await?;
         let next = skip::next_step(machine.guest(), steps, index).await;
         index = next.map_err(|error| guest_failure(&error))?;

@@ -1,6 +1,7 @@
 //! A machine prepared exactly as that of a job, for a person to look around in.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use microvm::images::Image;
 use microvm::{ExecSpec, GuestError};
@@ -59,7 +60,7 @@ pub async fn trial(
     let plan = Plan::of_job(client.queue(), &job, &tools.config)?;
     let metrics = Metrics::default();
     let phases = Phases::new(client, false, Instant::now(), &metrics);
-    let machine = OnceCell::new();
+    let (images, machine) = (OnceCell::new(), OnceCell::new());
     let pipeline = Pipeline {
         job: &Arc::new(job),
         plan: &plan,
@@ -69,10 +70,12 @@ pub async fn trial(
         tools,
         metrics: &metrics,
         results: false,
+        images: &images,
         machine: &machine,
+        reached_step: &AtomicUsize::new(0),
         machine_name: &machine_name(&tools.config, client),
     };
-    let (_, images) = pipeline.prepare().await?;
+    pipeline.prepare().await?;
     let machine = machine.into_inner().ok_or_else(|| Failure::executor("there is no machine"))?;
-    Ok(Trial { machine, plan, images })
+    Ok(Trial { machine, plan, images: images.into_inner().unwrap_or_default() })
 }

@@ -21,6 +21,8 @@ use tokio::sync::watch;
 use tower::ServiceExt as _;
 use url::Url;
 
+use crate::fake_hold::{self, FakeHold};
+
 pub const SECRET: &str = "s3cret-s3cret-s3cret-01";
 
 /// What goes wrong with a request whose path contains a text.
@@ -69,6 +71,10 @@ pub struct Inner {
     pub faults: Vec<(String, Fault)>,
     pub ids: Ids,
     pub append_logs: bool,
+    /// Grants the extension `hold`.
+    pub hold: bool,
+    /// Of the one job that is held.
+    pub held: FakeHold,
     pub wrong: Vec<String>,
     /// Files below `/.executors/files/`.
     pub files: BTreeMap<String, Vec<u8>>,
@@ -189,7 +195,18 @@ impl Fake {
         assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
-    fn wrong(&self, text: String) {
+    /// Changes something, and wakes whoever waits for a change.
+    pub fn change(&self, change: impl FnOnce(&mut Inner)) {
+        change(&mut self.lock());
+        self.changed.send_modify(|count| *count += 1);
+    }
+
+    /// Tells when something changed.
+    pub fn subscribe(&self) -> watch::Receiver<u64> {
+        self.changed.subscribe()
+    }
+
+    pub fn wrong(&self, text: String) {
         self.lock().wrong.push(text);
     }
 }
@@ -203,6 +220,7 @@ fn router(fake: Fake) -> Router {
         .route("/.executors/queue/{queue}/heartbeat", post(heartbeat_one))
         .route("/.executors/queue/{queue}/{verb}", post(job_verb))
         .route("/.executors/queue/{queue}/jobs/{job}/log/{entry}", post(append))
+        .merge(fake_hold::routes())
         .route("/.executors/files/{*path}", get(file))
         .route("/.executors/git/{*path}", get(git).post(git))
         .route("/v2/{*path}", get(registry))
@@ -224,7 +242,7 @@ fn has_shared(fake: &Fake, headers: &HeaderMap) -> bool {
 }
 
 /// The job of a request, if its headers are those of the protocol.
-fn job_of(fake: &Fake, headers: &HeaderMap) -> Option<i64> {
+pub fn job_of(fake: &Fake, headers: &HeaderMap) -> Option<i64> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     let id: i64 = text("x-sourcegraph-job-id")?.parse().ok()?;
     let name = text("x-sourcegraph-executor-name")?;
@@ -267,9 +285,8 @@ fn dequeue(fake: &Fake, headers: &HeaderMap, body: &[u8]) -> Response {
 /// Adds the header of the extensions that are granted.
 fn granted(inner: &Inner, mut answer: Response) -> Response {
     if inner.append_logs {
-        answer
-            .headers_mut()
-            .insert("x-executor-extensions", "append-logs, reasons".parse().unwrap());
+        let names = if inner.hold { "append-logs, reasons, hold" } else { "append-logs, reasons" };
+        answer.headers_mut().insert("x-executor-extensions", names.parse().unwrap());
     }
     answer
 }
@@ -313,7 +330,12 @@ fn heartbeat(fake: &Fake, headers: &HeaderMap, body: &[u8], many: bool) -> Respo
         }
         Ids::Strings => {
             let known = known.iter().map(|job| text(job)).collect();
-            json!({"knownIds": null_if_empty(known), "cancelIds": null_if_empty(cancel)})
+            let mut answer =
+                json!({"knownIds": null_if_empty(known), "cancelIds": null_if_empty(cancel)});
+            if !inner.held.wishes.is_null() {
+                answer["holds"] = inner.held.wishes.clone();
+            }
+            answer
         }
     };
     granted(&inner, answer.to_string().into_response())

@@ -2,6 +2,9 @@
 
 mod dispatch;
 mod fake;
+mod fake_hold;
+mod hold;
+mod image;
 mod jobs;
 mod logs;
 mod workspaces;

@@ -86,6 +86,23 @@ impl World {
         Self { fake, shutdown, agent, state }
     }
 
+    /// Kills every VMM of the executor, as the kernel does when memory runs out.
+    pub fn kill_machines(&self) {
+        let vms = self.state.path().join("vms");
+        for entry in std::fs::read_dir("/proc").unwrap().flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+                continue;
+            };
+            if std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd.starts_with(&vms)) {
+                nix::sys::signal::kill(
+                    nix::unistd::Pid::from_raw(pid),
+                    nix::sys::signal::Signal::SIGKILL,
+                )
+                .unwrap();
+            }
+        }
+    }
+
     /// Waits until the executor ends by itself.
     pub async fn ended(self) -> Result<(), AgentError> {
         self.agent.await.unwrap()
