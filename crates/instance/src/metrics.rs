@@ -95,6 +95,8 @@ pub struct Metrics {
     pub resets: Family<ResetLabels, Counter>,
     /// Dequeues held open.
     pub waiting_dequeues: Gauge,
+    /// Machines of failed jobs that are kept.
+    pub held_machines: Gauge,
     /// Running upload-packs.
     pub upload_packs: Gauge,
     /// Answered requests.
@@ -125,6 +127,7 @@ impl Metrics {
             outcomes: Family::default(),
             resets: Family::default(),
             waiting_dequeues: Gauge::default(),
+            held_machines: Gauge::default(),
             upload_packs: Gauge::default(),
             requests: Family::default(),
             durations: Family::new_with_constructor(duration_buckets),
@@ -152,6 +155,8 @@ impl Metrics {
         r.register("executors_job_resets", resets, self.resets.clone());
         let waiting = "Dequeue requests held open";
         r.register("executors_waiting_dequeues", waiting, self.waiting_dequeues.clone());
+        let held = "Machines of failed jobs that are kept, each in a slot of its executor";
+        r.register("executors_held_machines", held, self.held_machines.clone());
         let packs = "Running git upload-packs";
         r.register("executors_upload_packs", packs, self.upload_packs.clone());
         r.register("executors_http_requests", "Answered requests", self.requests.clone());

@@ -23,5 +23,7 @@ pub async fn tick(app: &App, now: i64) -> anyhow::Result<()> {
         app.metrics.queue_size.get_or_create(&labels).set(stats.queued + stats.delayed);
         app.metrics.oldest_queued_seconds.get_or_create(&labels).set(stats.oldest_ms / 1000);
     }
+    let held = app.store.open_holds().await?.len();
+    app.metrics.held_machines.set(i64::try_from(held).unwrap_or(i64::MAX));
     Ok(())
 }

@@ -107,7 +107,10 @@ async fn a_wish_is_made_changed_taken_back_and_limited() {
     assert_eq!(ada.delete(&instance, "/jobs/999/hold").await.status, 404);
     let missing = ada.json(&instance, Method::POST, "/jobs/999/hold", json!({"seconds": 1})).await;
     assert_eq!(missing.status, 404);
+    ada.json(&instance, Method::POST, &path, json!({ "seconds": 60 })).await;
     instance.run().await.fails(1).await;
+    let page = instance.browser("ada").await.get(&format!("/jobs/{job}")).await;
+    page.says(200, "not kept by its executor");
     hold(json!(60)).await.says(409, "is failed already");
     instance.configure("{ \"executors.maximumHold\": \"0\" }");
     hold(json!(60)).await.says(400, "executors.maximumHold forbids holds on this site");
@@ -120,7 +123,7 @@ async fn a_wish_is_made_changed_taken_back_and_limited() {
             format!("{what} {detail}")
         })
         .collect();
-    assert_eq!(actions, ["job.hold 1800 s", "job.hold 60 s", "job.hold 0 s"]);
+    assert_eq!(actions, ["job.hold 1800 s", "job.hold 60 s", "job.hold 0 s", "job.hold 60 s"]);
 }
 
 #[tokio::test]
@@ -144,6 +147,9 @@ async fn a_job_file_may_ask_for_it_and_everybody_sees_what_became_of_it() {
     assert_eq!(released["hold"]["machines"][0]["releasedBy"], "ada");
     let now = instance.clock.now_ms();
     instance.app.store.end_hold(job, 1, HoldEnd::Released, now).await.unwrap();
+    let page = instance.browser("eve").await.get(&format!("/jobs/{job}")).await;
+    page.says(200, "released by ada");
+    assert!(!page.text().contains("The machine is kept"));
     let machine = show().await["machines"][0].clone();
     assert_eq!((&machine["end"], machine["endedAt"].is_string()), (&json!("released"), true));
     let audited = instance.audited().await;

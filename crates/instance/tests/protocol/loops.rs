@@ -38,6 +38,9 @@ async fn a_stalled_job_runs_again_three_times_and_then_fails() {
 async fn gauges_say_how_full_the_queues_are() {
     let instance = Instance::start().await;
     instance.held("jobs", "").await;
+    let failed = instance.held("jobs", "").await;
+    let mark = format!(r#"{{"executorName":"{NAME}","jobId":{},"holdSeconds":60}}"#, failed.id);
+    instance.job(&failed, "markFailed", &mark).await.is(204, "");
     instance.enqueue(&new_job("jobs", "", EMPTY)).await;
     instance.clock.advance_ms(90_000);
     metrics::tick(&instance.app, instance.clock.now_ms()).await.unwrap();
@@ -48,7 +51,8 @@ async fn gauges_say_how_full_the_queues_are() {
         r#"executors_queue_jobs{queue="batches",state="queued"} 0"#,
         r#"src_executor_total{queue="jobs"} 1"#,
         r#"executors_oldest_queued_job_seconds{queue="jobs"} 90"#,
-        r#"executors_dequeues_total{queue="jobs"} 1"#,
+        r#"executors_dequeues_total{queue="jobs"} 2"#,
+        "executors_held_machines 1",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }

@@ -321,6 +321,16 @@ contract! {
         let claim = held(db).await;
         let id = open(db, &claim, T0).await.id;
         let replica = Store::open(&db.url).await.unwrap();
+        if db.backend() == store::Backend::Postgres {
+            for topic in [Topic::Terminal(id), Topic::Hold(claim.job.id)] {
+                let mut other = replica.subscribe([topic]);
+                db.resize_terminal(id, 81, 24, T0).await.unwrap();
+                db.resize_terminal(id, 80, 24, T0).await.unwrap();
+                db.release_hold(claim.job.id, 1, "ada").await.unwrap();
+                let heard = tokio::time::timeout(std::time::Duration::from_secs(20), other.changed());
+                heard.await.expect("a wake-up of the other replica");
+            }
+        }
         replica.append_terminal(id, &piece(Stream::Input, 0, b"id\r"), T0).await.unwrap();
         assert_eq!(db.read_terminal(id, Stream::Input, 0, 9).await.unwrap(), b"id\r");
         let appends = (0..8_u8).map(|n| {

@@ -90,6 +90,7 @@ async fn state(
         .collect();
     let mut known = known.to_vec();
     known.sort_unstable();
+    known.dedup();
     let release = !hold.released_by.is_empty();
     let remaining_ms = hold.remaining_ms(now);
     let news = release || remaining_ms == 0 || !terminals.iter().map(|t| t.id).eq(known);

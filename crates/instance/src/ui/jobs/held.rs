@@ -1,10 +1,12 @@
 //! What the job page says of a job's machine: whether it is kept, until when, and who looked into it.
 
-use store::{Hold, Job, Terminal, TerminalEnd};
+use protocol::hold::HoldEnd;
+use store::{Hold, Job, JobState, Terminal, TerminalEnd};
 
 use super::{HeldView, HoldForm, TerminalRow};
 use crate::App;
-use crate::ui::format;
+use crate::ui::executors::Fact;
+use crate::ui::format::{self, Html};
 
 /// What the form offers first.
 const USUAL_MINUTES: u64 = 30;
@@ -51,6 +53,40 @@ pub(super) async fn held(
         released_by: hold.released_by,
     };
     Ok(open.into_iter().map(view).collect())
+}
+
+/// What became of the machine of an attempt, once it is over.
+pub(super) async fn fact(app: &App, job: &Job, attempt: i64) -> store::Result<Option<Fact>> {
+    let value = match app.store.hold(job.id, attempt).await? {
+        Some(hold) => {
+            let Some(ended) = hold.ended_at else { return Ok(None) };
+            let time = format::duration(ended - hold.held_at);
+            match (hold.end, hold.released_by.as_str()) {
+                (Some(HoldEnd::Released), by) => format!("kept {time}, released by {by}"),
+                (Some(end), _) => format!("kept {time}, {}", words(end)),
+                (None, _) => format!("kept {time}"),
+            }
+        }
+        None => {
+            let failed = matches!(job.state, JobState::Failed | JobState::Errored);
+            if !failed || job.hold_seconds == 0 || attempt != job.attempt {
+                return Ok(None);
+            }
+            // It cannot, may not, or there was no machine yet when the job failed.
+            "not kept by its executor".to_owned()
+        }
+    };
+    Ok(Some(Fact { name: "Machine", value: Html::text(&value) }))
+}
+
+fn words(end: HoldEnd) -> &'static str {
+    match end {
+        HoldEnd::Expired => "until its time was over",
+        HoldEnd::Released => "released",
+        HoldEnd::MachineGone => "until it ended by itself",
+        HoldEnd::ExecutorStopped => "until its executor was stopped",
+        HoldEnd::ExecutorLost => "until its executor was lost",
+    }
 }
 
 /// A machine of the job is kept.

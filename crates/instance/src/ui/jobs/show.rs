@@ -153,7 +153,7 @@ pub(super) async fn side(
         results: results.into_iter().take(MAX_SHOWN).map(result).collect(),
         artifacts: artifacts.into_iter().take(MAX_SHOWN).map(artifact).collect(),
         usage: usage.map(amounts).unwrap_or_default(),
-        details: details(job),
+        details: details(job).into_iter().chain(held::fact(app, job, attempt).await?).collect(),
         attempts: if attempts.len() > 1 {
             attempts.iter().rev().map(|a| attempt_view(job, a, attempt, yours, now)).collect()
         } else {
