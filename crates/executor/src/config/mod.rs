@@ -223,7 +223,7 @@ impl Config {
             image_cache_bytes: reader.size(&vars::IMAGE_CACHE_SIZE),
             repository_cache_bytes: reader.size(&vars::REPOSITORY_CACHE_SIZE),
             cleanup_interval: reader.duration(&vars::CLEANUP_TASK_INTERVAL),
-            docker_auth: docker_auth(&mut reader),
+            docker_auth: docker_auth(&mut reader, runtime),
             network: NetworkConfig::read(&mut reader, &mirrors),
             registry_mirrors: mirrors,
             src_cli_image: Some(reader.text(&vars::SRC_CLI_IMAGE))
@@ -430,10 +430,13 @@ pub fn programs_dir(source: &dyn Source) -> PathBuf {
     PathBuf::from(Reader::new(source).text(&vars::STATE_DIR)).join(PROGRAMS)
 }
 
-fn docker_auth(reader: &mut Reader) -> DockerAuthConfig {
+fn docker_auth(reader: &mut Reader, runtime: RuntimeChoice) -> DockerAuthConfig {
     let text = reader.text(&vars::DOCKER_AUTH_CONFIG);
     if text.is_empty() {
-        return DockerAuthConfig::default();
+        return match runtime {
+            RuntimeChoice::Docker => reader.docker_log_ins(),
+            RuntimeChoice::MicroVms(_) => DockerAuthConfig::default(),
+        };
     }
     // The text holds passwords: the message names the place of the mistake, never the text.
     match serde_json::from_str::<DockerAuthConfig>(&text) {

@@ -1,6 +1,9 @@
 //! Reads variables one by one and remembers every mistake, so that all are reported at once.
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use protocol::DockerAuthConfig;
 
 use super::go_syntax;
 use super::source::Source;
@@ -71,6 +74,20 @@ impl<'a> Reader<'a> {
             return None;
         }
         Some(self.parse(var, "bool", go_syntax::boolean))
+    }
+
+    /// What `docker login` wrote for this user, as far as it wrote passwords; nothing if there is no such file.
+    pub(super) fn docker_log_ins(&self) -> DockerAuthConfig {
+        let below = |name: &str, path: &str| {
+            let folder = self.source.get(name).filter(|folder| !folder.is_empty())?;
+            Some(PathBuf::from(folder).join(path))
+        };
+        let file =
+            below("DOCKER_CONFIG", "config.json").or_else(|| below("HOME", ".docker/config.json"));
+        let text = file.and_then(|file| std::fs::read(file).ok()).unwrap_or_default();
+        let mut log_ins: DockerAuthConfig = serde_json::from_slice(&text).unwrap_or_default();
+        log_ins.auths.retain(|_, auth| auth.credentials().is_some());
+        log_ins
     }
 
     fn parse<T: Default>(

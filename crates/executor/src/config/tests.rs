@@ -100,6 +100,25 @@ fn plain_containers_need_a_word_about_the_danger() {
 }
 
 #[test]
+fn log_ins_of_docker_hold_for_containers_alone() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".docker")).unwrap();
+    let text = r#"{"auths":{"a.example":{"auth":"dTpw"},"helped.example":{}},"credsStore":"pass"}"#;
+    std::fs::write(home.path().join(".docker/config.json"), text).unwrap();
+    let mut env = minimal();
+    env.insert("HOME", home.path().to_str().unwrap());
+    env.insert("EXECUTOR_DANGER_ALLOW_CONTAINERS", "true");
+    let hosts = |env: &BTreeMap<&'static str, &str>| {
+        Config::load(env).unwrap().docker_auth.auths.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(hosts(&env), [] as [&str; 0]);
+    env.insert("EXECUTOR_RUNTIME", "docker");
+    assert_eq!(hosts(&env), ["a.example"]);
+    env.insert("EXECUTOR_DOCKER_AUTH_CONFIG", r#"{"auths":{"b.example":{"auth":"dTpw"}}}"#);
+    assert_eq!(hosts(&env), ["b.example"]);
+}
+
+#[test]
 fn the_engine_must_be_on_this_machine() {
     let mut env = minimal();
     env.insert("DOCKER_HOST", "tcp://10.0.0.1:2375");

@@ -92,7 +92,7 @@ vars! {
     CLEANUP_TASK_INTERVAL = "EXECUTOR_CLEANUP_TASK_INTERVAL", "1m",
         "Time between two sweeps for what dead jobs left behind.";
     DOCKER_AUTH_CONFIG = "EXECUTOR_DOCKER_AUTH_CONFIG", "",
-        "Registry credentials as JSON, {\"auths\":{\"<registry>\":{\"auth\":\"<base64 of user:password>\"}}}. A job that brings its own uses those.";
+        "Registry credentials as JSON, {\"auths\":{\"<registry>\":{\"auth\":\"<base64 of user:password>\"}}}. A job that brings its own uses those. For plain containers the log-ins of `docker login` in ~/.docker/config.json are read when it is unset, but not credential helpers.";
     DOCKER_REGISTRY_MIRROR_URL = "EXECUTOR_DOCKER_REGISTRY_MIRROR_URL", "",
         "Mirrors of Docker Hub, separated by commas, asked before it.";
     NETWORK = "EXECUTOR_NETWORK", "auto",

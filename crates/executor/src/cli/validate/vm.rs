@@ -60,8 +60,8 @@ async fn container_engine(containers: &Containers) -> Vec<Check> {
             .into_iter()
             .map(|(problem, fix)| check("isolation", Finding::warning(problem, fix))),
     );
-    for (program, package) in containers::PROGRAMS {
-        checks.push(check(program, tools::program(Path::new(program), "-version", package).await));
+    for (program, question, package) in containers::PROGRAMS {
+        checks.push(check(program, tools::program(Path::new(program), question, package).await));
     }
     checks
 }
@@ -145,14 +145,18 @@ async fn boot(config: &Config, runtime: &Runtime) -> Finding {
                 ),
             }
         }
-        Err(error) => Finding::error(
-            format!("a trial machine did not start: {error}"),
-            match runtime {
-                Runtime::MicroVms(_) => {
-                    "run `executor install vm-image` again; see the console lines above"
-                }
-                Runtime::Containers(_) => "look at the engine's own log",
-            },
-        ),
+        Err(error) => {
+            // What it began goes with it; that takes a moment.
+            runtime.settled().await;
+            Finding::error(
+                format!("a trial machine did not start: {error}"),
+                match runtime {
+                    Runtime::MicroVms(_) => {
+                        "run `executor install vm-image` again; see the console lines above"
+                    }
+                    Runtime::Containers(_) => "look at the engine's own log",
+                },
+            )
+        }
     }
 }

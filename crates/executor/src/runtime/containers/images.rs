@@ -128,8 +128,9 @@ impl EngineImages {
         tag: &str,
         archive: impl Stream<Item = io::Result<Bytes>> + Send + 'static,
     ) -> Result<(), EngineError> {
-        let options =
-            CreateImageOptionsBuilder::new().from_src("-").repo(repository).tag(tag).build();
+        // In one word: Podman does not look at a tag beside it.
+        let name = format!("{repository}:{tag}");
+        let options = CreateImageOptionsBuilder::new().from_src("-").repo(&name).build();
         let body = bollard::body_try_stream(archive);
         let loaded = self.engine.api.create_image(Some(options), Some(body), None);
         loaded.try_collect::<Vec<_>>().await.asked("load an image")?;

@@ -4,12 +4,13 @@ use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
-use microvm::guest_client::Usage;
+use microvm::guest_client::{Failure, FailureKind, Usage};
 use microvm::{ExecSpec, ExitReason, GuestClient, GuestError, VmExit};
 
 use super::disk::DiskWatch;
 use super::engine::{Container, MACHINE_LABEL};
 use super::step::{self, ContainerExec, StepUsage, Surroundings};
+use super::workspace::Etc;
 use crate::runtime::image_serial;
 use crate::runtime::network::MachineNetwork;
 
@@ -18,6 +19,7 @@ pub struct ContainerMachine {
     pub(super) guest: GuestClient,
     pub(super) agent: Container,
     pub(super) around: Surroundings,
+    pub(super) etc: Etc,
     /// The engine's name of each image, in the order of the job's.
     pub(super) images: Vec<String>,
     pub(super) run_dir: PathBuf,
@@ -43,6 +45,10 @@ impl ContainerMachine {
         let index = (0..self.images.len()).find(|&index| image_serial(index) == spec.image);
         let image = index.map(|index| self.images[index].clone()).unwrap_or_default();
         let around = Surroundings { image, ..self.around.clone() };
+        self.etc.write().map_err(|error| {
+            let message = format!("{}: {error}", self.run_dir.display());
+            GuestError::Failed(Failure { kind: FailureKind::Internal, message })
+        })?;
         let number = self.steps.lock().expect("no panic while held").len();
         let machine = &around.labels[MACHINE_LABEL];
         let body = step::body(&spec, &around);

@@ -22,15 +22,15 @@ mod workspace;
 
 use std::collections::HashMap;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, HostConfig};
+use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig};
 use microvm::RunDirs;
 use microvm::agent::{
-    AGENT_WORKSPACE, Agent, CONTAINER_ARGUMENT, CONTAINER_CHANNELS, GATEWAY_HOST,
+    AGENT_WORKSPACE, Agent, CONTAINER_ARGUMENT, CONTAINER_CHANNELS, GATEWAY_HOST, WORKSPACE,
 };
 use microvm::guest_client::Prepare;
 use microvm::net::{GATEWAY_V4, NetworkRule};
@@ -49,7 +49,7 @@ pub use machine::ContainerMachine;
 use machine::Parts;
 use step::Surroundings;
 pub use step::{ContainerExec, ContainerInput};
-use workspace::{CHECKOUT, give_all, make_dirs, root_of, unpack};
+use workspace::{CHECKOUT, Etc, give_all, make_dirs, root_of, unpack};
 
 /// Memory and processes of the agent.
 const AGENT_MEMORY: i64 = 256 << 20;
@@ -170,17 +170,17 @@ impl Containers {
 
     async fn reclaim_containers(&self) -> Result<usize, EngineError> {
         let state = self.networks.prefix();
-        let mut removed = 0;
-        for found in self.engine.labelled(STATE_LABEL, state).await? {
-            let labels = found.labels.unwrap_or_default();
-            let owner = labels.get(OWNER_LABEL).map(String::as_str).unwrap_or_default();
-            if RunDirs::is_alive(&self.state_dir, owner) {
-                continue;
-            }
-            let container =
-                Container { engine: self.engine.clone(), id: found.id.unwrap_or_default() };
-            container.remove().await?;
-            removed += 1;
+        let mut dead = self.engine.labelled(STATE_LABEL, state).await?;
+        dead.retain(|found| {
+            let owner = found.labels.as_ref().and_then(|labels| labels.get(OWNER_LABEL));
+            !RunDirs::is_alive(&self.state_dir, owner.map_or("", String::as_str))
+        });
+        // Agents last: Podman does not remove what others lean on.
+        dead.sort_by_key(is_agent);
+        let removed = dead.len();
+        for found in dead {
+            let id = found.id.unwrap_or_default();
+            Container { engine: self.engine.clone(), id }.remove().await?;
         }
         Ok(removed)
     }
@@ -211,7 +211,7 @@ impl Containers {
         let labels = self.labels(&spec.name);
         let listening = Agent::listen(&run_dir.join("channels")).map_err(host("the agent"))?;
         let has_network = spec.network.is_some();
-        let body = self.agent(&run_dir, labels.clone(), has_network).await?;
+        let body = self.agent(&run_dir, labels.clone()).await?;
         let agent = self.engine.create(&spec.name, body).await?;
         parts.containers.push(agent.clone());
         agent.start().await?;
@@ -249,10 +249,15 @@ impl Containers {
             (unpacked - loaded).as_millis(),
             (began.elapsed() - unpacked).as_millis(),
         );
+        let etc = self.etc(&run_dir, has_network);
+        let mut binds = vec![format!("{}:{WORKSPACE}", self.seen_by_engine(&workspace))];
+        for (path, seen) in etc.write().map_err(host("the job's folder"))? {
+            binds.push(format!("{}:{seen}", self.seen_by_engine(&path)));
+        }
         let around = Surroundings {
             image: String::new(),
             agent: agent.id.clone(),
-            workspace: self.seen_by_engine(&workspace),
+            binds,
             labels,
             vcpus: spec.vcpus,
             memory_mib: spec.memory_mib,
@@ -265,8 +270,9 @@ impl Containers {
             guest,
             agent,
             around,
+            etc,
             images: names,
-            disk: DiskWatch::start(workspace, spec.disk_mib << 20),
+            disk: DiskWatch::start(run_dir.clone(), spec.disk_mib << 20),
             run_dir,
             steps: Mutex::default(),
             used: Arc::default(),
@@ -297,18 +303,21 @@ impl Containers {
         seen.display().to_string()
     }
 
+    fn etc(&self, run_dir: &Path, has_network: bool) -> Etc {
+        let mut hosts = vec![("127.0.0.1".to_owned(), GATEWAY_HOST)];
+        if let Some(ip) = self.host_address.filter(|_| has_network) {
+            hosts.push((ip.to_string(), HOST_NAME));
+        }
+        // Without a network nobody answers, at once; the host's own servers are none of the job's business.
+        let nameserver = if has_network { GATEWAY_V4 } else { Ipv4Addr::LOCALHOST };
+        Etc::new(run_dir, &hosts, nameserver.into())
+    }
+
     async fn agent(
         &self,
         run_dir: &Path,
         labels: HashMap<String, String>,
-        has_network: bool,
     ) -> Result<ContainerCreateBody, StartError> {
-        let mut hosts = vec![format!("{GATEWAY_HOST}:127.0.0.1")];
-        if let Some(ip) = self.host_address.filter(|_| has_network) {
-            hosts.push(format!("{HOST_NAME}:{ip}"));
-        }
-        // Without a network nobody answers, at once; the host's own servers are none of the job's business.
-        let dns = if has_network { GATEWAY_V4.to_string() } else { "127.0.0.1".to_owned() };
         let bind =
             |name: &str, to: &str| format!("{}:{to}", self.seen_by_engine(&run_dir.join(name)));
         let owned = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect());
@@ -324,8 +333,6 @@ impl Containers {
                 ]),
                 network_mode: Some("none".to_owned()),
                 ipc_mode: Some("private".to_owned()),
-                dns: Some(vec![dns]),
-                extra_hosts: Some(hosts),
                 readonly_rootfs: Some(true),
                 memory: Some(AGENT_MEMORY),
                 pids_limit: Some(AGENT_PROCESSES),
@@ -339,11 +346,18 @@ impl Containers {
     }
 }
 
+/// Steps have the machine's name and a number.
+fn is_agent(found: &ContainerSummary) -> bool {
+    let machine = found.labels.as_ref().and_then(|labels| labels.get(MACHINE_LABEL));
+    let names = found.names.as_deref().unwrap_or_default();
+    names.iter().any(|name| Some(name.trim_start_matches('/')) == machine.map(String::as_str))
+}
+
 fn is_in_container(pid: u32, id: &str) -> bool {
     let cgroups = std::fs::read_to_string(format!("/proc/{pid}/cgroup"));
     cgroups.is_ok_and(|cgroups| cgroups.contains(id))
 }
 
-/// Programs of this machine that are run for containers, with the packages that have them.
-pub const PROGRAMS: [(&str, &str); 2] =
-    [(CHECKOUT, "squashfs-tools"), (UNPACKER, "squashfs-tools-ng")];
+/// Programs of this machine that are run for containers, how to ask each for its version, and its package.
+pub const PROGRAMS: [(&str, &str, &str); 2] =
+    [(CHECKOUT, "-version", "squashfs-tools"), (UNPACKER, "--version", "squashfs-tools-ng")];

@@ -10,7 +10,6 @@ use bollard::models::{
 };
 use bollard::query_parameters::StatsOptionsBuilder;
 use futures_util::StreamExt as _;
-use microvm::agent::WORKSPACE;
 use microvm::guest_client::{ExecResult, Failure, FailureKind, TerminalSize};
 use microvm::{ExecSpec, GuestError, OutputChunk};
 use tokio::io::AsyncWriteExt as _;
@@ -34,8 +33,8 @@ pub(super) struct Surroundings {
     pub image: String,
     /// The container whose network and processes it shares.
     pub agent: String,
-    /// The workspace, as the engine sees it.
-    pub workspace: String,
+    /// Folders and files of this machine, as the engine sees them, with where the step does.
+    pub binds: Vec<String>,
     pub labels: HashMap<String, String>,
     /// 0 = no limit.
     pub vcpus: u32,
@@ -69,7 +68,7 @@ pub(super) fn body(spec: &ExecSpec, around: &Surroundings) -> ContainerCreateBod
         tty: spec.tty.map(|_| true),
         labels: Some(around.labels.clone()),
         host_config: Some(HostConfig {
-            binds: Some(vec![format!("{}:{WORKSPACE}", around.workspace)]),
+            binds: Some(around.binds.clone()),
             network_mode: Some(with_agent.clone()),
             pid_mode: Some(with_agent),
             ipc_mode: text("private"),
@@ -332,7 +331,7 @@ mod tests {
         Surroundings {
             image: "executors.invalid/image:0".into(),
             agent: "a0".into(),
-            workspace: "/state/workspace".into(),
+            binds: vec!["/state/workspace:/data".into()],
             labels: HashMap::from([("executors.machine".into(), "m".into())]),
             vcpus: 2,
             memory_mib: 1024,

@@ -1,6 +1,7 @@
 //! The workspace of a job in containers: a folder of the host, filled before any step can see it.
 
 use std::io;
+use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _, lchown};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -9,6 +10,35 @@ use tokio::process::Command;
 
 /// Writes the checkout, which is a squashfs file, into the workspace.
 pub(super) const CHECKOUT: &str = "unsquashfs";
+
+/// Files of `/etc` that every step gets afresh. Engines have their own ideas of them, and each another.
+#[derive(Clone, Debug)]
+pub(super) struct Etc {
+    dir: PathBuf,
+    hosts: String,
+    resolv_conf: String,
+}
+
+impl Etc {
+    /// `hosts` by name, and who answers for other names.
+    pub(super) fn new(run_dir: &Path, hosts: &[(String, &str)], nameserver: IpAddr) -> Self {
+        let mut text = "127.0.0.1\tlocalhost job\n::1\tlocalhost\n".to_owned();
+        for (address, name) in hosts {
+            text += &format!("{address}\t{name}\n");
+        }
+        let resolv_conf = format!("nameserver {nameserver}\n");
+        Self { dir: run_dir.join("etc"), hosts: text, resolv_conf }
+    }
+
+    /// Writes them; returns each with where a step sees it.
+    pub(super) fn write(&self) -> io::Result<[(PathBuf, &'static str); 2]> {
+        std::fs::create_dir_all(&self.dir)?;
+        let (hosts, resolv_conf) = (self.dir.join("hosts"), self.dir.join("resolv.conf"));
+        std::fs::write(&hosts, &self.hosts)?;
+        std::fs::write(&resolv_conf, &self.resolv_conf)?;
+        Ok([(hosts, "/etc/hosts"), (resolv_conf, "/etc/resolv.conf")])
+    }
+}
 
 /// Makes the folders of a machine; returns the workspace.
 pub(super) fn make_dirs(run_dir: &Path) -> io::Result<PathBuf> {
