@@ -1,6 +1,8 @@
 //! Jobs in plain containers of a real engine.
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -205,6 +207,39 @@ async fn a_killed_executor_takes_its_containers_with_it() {
     theirs.reaches("completed", PATIENCE).await;
     assert!(theirs.log().await.contains("survived"));
     leaves_nothing(&other, &engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_settings_of_stock_executors_have_their_effect() {
+    let world = World::new().await;
+    let Some(engine) = Engine::start(world.path()).await else { return };
+    // The engine sees the state directory at another path, as with an executor in a container.
+    let seen = world.path().join("seen-by-the-engine");
+    std::os::unix::fs::symlink(world.path().join("one"), &seen).unwrap();
+    let settings = [
+        ("EXECUTOR_DOCKER_HOST_MOUNT_PATH", seen.to_str().unwrap()),
+        ("EXECUTOR_DOCKER_ADD_HOST_GATEWAY", "true"),
+    ];
+    let executor = executor(&world, &engine, &settings).await;
+    let host = TcpListener::bind("0.0.0.0:0").unwrap();
+    let port = host.local_addr().unwrap().port();
+    let answer = std::thread::spawn(move || {
+        let (mut connection, _) = host.accept().unwrap();
+        connection.write_all(b"HTTP/1.0 200 OK\r\n\r\nthis is the host\n").unwrap();
+    });
+
+    let mut file =
+        job(&format!("wget -q -O - http://host.docker.internal:{port}/; echo looked; sleep 600"));
+    file["network"] = json!("egress");
+    let reaching = world.api.submit(&file).await;
+    reaching.prints("stdout: looked", PATIENCE).await;
+    assert!(reaching.log().await.contains("this is the host"), "{}", reaching.log().await);
+    answer.join().unwrap();
+    let mounted =
+        engine.run(&["inspect", "--format", "{{.HostConfig.Binds}}", &engine.containers()[0]]);
+    assert!(mounted.contains(seen.to_str().unwrap()), "{mounted}");
+    reaching.cancel().await;
+    leaves_nothing(&executor, &engine).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

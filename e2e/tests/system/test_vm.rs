@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
+use e2e::engine::Engine;
 use e2e::executor::{Executor, run_dirs};
 use e2e::processes;
 use e2e::terminal::Seat;
@@ -13,7 +14,13 @@ use nix::sys::signal::Signal;
 
 const NAME: &str = "trial";
 
-/// `executor test-vm` on the image of the tests.
+/// `executor test-vm` on the image of the tests, in containers of the engine if there is one.
+fn test_vm_in(world: &World, engine: Option<&Engine>) -> Command {
+    let mut command = test_vm(world);
+    command.envs(engine.map(Engine::settings).into_iter().flatten());
+    command
+}
+
 fn test_vm(world: &World) -> Command {
     let instance = &world.instance;
     let mut command =
@@ -42,8 +49,20 @@ fn with_input(mut command: Command, input: &str) -> Output {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_person_at_a_terminal_has_a_shell() {
+    a_person_has_a_shell(&World::new().await, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_person_at_a_terminal_has_a_shell_in_containers() {
     let world = World::new().await;
-    let mut seat = Seat::start(&test_vm(&world));
+    let Some(engine) = Engine::start(world.path()).await else { return };
+    a_person_has_a_shell(&world, Some(&engine)).await;
+    pipes_are_passed_on_to(&world, Some(&engine));
+    assert_eq!(engine.containers(), [] as [String; 0]);
+}
+
+async fn a_person_has_a_shell(world: &World, engine: Option<&Engine>) {
+    let mut seat = Seat::start(&test_vm_in(world, engine));
     seat.sees("leaves the shell", PATIENCE).await;
     seat.sees("# ", PATIENCE).await;
     assert!(seat.modes().contains("-icanon"), "{}", seat.modes());
@@ -65,34 +84,37 @@ async fn a_person_at_a_terminal_has_a_shell() {
     assert_eq!(status.code(), Some(7), "{}", seat.shown());
     let modes = seat.modes();
     assert!(modes.contains(" icanon") && modes.contains(" echo "), "{modes}");
-    nothing_is_left(&world);
+    nothing_is_left(world);
 
     // A command has the terminal as well.
-    let mut command = test_vm(&world);
+    let mut command = test_vm_in(world, engine);
     command.args(["--command", "test -t 0 && test -t 1 && exit 9"]);
     let status = Seat::start(&command).ended(PATIENCE).await;
     assert_eq!(status.code(), Some(9));
-    nothing_is_left(&world);
+    nothing_is_left(world);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pipes_are_passed_on() {
-    let world = World::new().await;
+    pipes_are_passed_on_to(&World::new().await, None);
+}
+
+fn pipes_are_passed_on_to(world: &World, engine: Option<&Engine>) {
     let script = "test -t 0 || echo no terminal\ncd /\npwd\necho trouble >&2\nexit 5\necho never\n";
-    let output = with_input(test_vm(&world), script);
+    let output = with_input(test_vm_in(world, engine), script);
     let (stdout, stderr) =
         (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert_eq!(stdout, "no terminal\n/\n", "{stderr}");
     assert!(stderr.contains("\ntrouble\n") && stderr.ends_with("the machine was removed\n"));
     assert_eq!(output.status.code(), Some(5));
-    nothing_is_left(&world);
+    nothing_is_left(world);
 
-    let mut command = test_vm(&world);
+    let mut command = test_vm_in(world, engine);
     command.args(["--command", "wc -c; exit 3"]);
     let output = with_input(command, &"x".repeat(300_000));
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "300000");
     assert_eq!(output.status.code(), Some(3));
-    nothing_is_left(&world);
+    nothing_is_left(world);
 }
 
 #[tokio::test(flavor = "multi_thread")]
