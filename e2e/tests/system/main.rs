@@ -3,6 +3,7 @@
 mod containers;
 mod executor_killed;
 mod firecracker;
+mod hold;
 mod instance_killed;
 mod limits;
 mod many_jobs;
