@@ -123,6 +123,29 @@ async fn a_site_admin_finds_a_failed_job_as_it_was() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_site_admin_decides_while_the_job_runs() {
+    let world = World::new().await;
+    let executor = world.executor("one", &[]).await;
+    for (said, held) in [(json!({ "seconds": 600 }), true), (json!({ "seconds": 0 }), false)] {
+        let mut file = failing("hold 5m");
+        file["steps"][0]["run"] = json!("echo started\nsleep 10\nexit 3");
+        if held {
+            file.as_object_mut().unwrap().remove("on_failure");
+        }
+        let job = world.api.submit(&file).await;
+        job.prints("started", PATIENCE).await;
+        world.api.post(&format!("/jobs/{}/hold", job.id), &said).await;
+        let done = job.reaches("failed", PATIENCE).await;
+        let machines = done["hold"]["machines"].as_array().map_or(0, Vec::len);
+        assert_eq!(machines, usize::from(held), "{said}: {done:#}");
+        let url = format!("{}/api/v1/jobs/{}/hold", world.instance.url(), job.id);
+        let token = format!("token {}", world.instance.admin_token);
+        client().delete(url).header("Authorization", token).send().await.expect("an answer");
+        executor.leaves_nothing(PATIENCE).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_hold_outlives_its_instance_and_ends_with_its_executor() {
     let mut world = World::new().await;
     let mut executor = world.executor("one", &[]).await;
