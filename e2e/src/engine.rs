@@ -81,8 +81,10 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         // Killed hard, it would leave its containers and their mounts behind.
-        for name in self.containers() {
-            let _ = self.command().args(["rm", "--force", &name]).output();
+        let listed = self.command().args(["ps", "--all", "--quiet"]).output();
+        let listed = listed.map(|output| output.stdout).unwrap_or_default();
+        for id in String::from_utf8_lossy(&listed).lines() {
+            let _ = self.command().args(["rm", "--force", id]).output(); // it may just have gone
         }
         self.program.signal(Signal::SIGTERM);
         self.program.ends_within(Duration::from_secs(20));

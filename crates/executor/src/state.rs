@@ -17,7 +17,7 @@ use crate::runtime::{Runtime, RuntimeError};
 
 /// What may outlive an executor that was killed: programs that work on its caches for a while, by the names of
 /// their processes (cut after 15 bytes).
-const HELPERS: &[&str] = &["git", "git-remote-http", "mksquashfs", "mkfs.ext4"];
+const HELPERS: &[&str] = &["git", "git-remote-http", "mksquashfs", "mkfs.ext4", "sqfs2tar"];
 
 /// The executor cannot use its directory.
 #[derive(Debug, thiserror::Error)]

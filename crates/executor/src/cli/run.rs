@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -14,6 +15,9 @@ use executor::state::{StateLock, open_tools};
 use executor::status::Status;
 
 use super::{load_config, logging, runtime, signals, validate};
+
+/// From the start, which sweeps as well, to the next sweep.
+const SECOND_SWEEP: Duration = Duration::from_secs(5);
 
 #[derive(Args, Default)]
 pub struct RunArgs {
@@ -77,10 +81,12 @@ async fn serve(config: Arc<Config>, verify: bool) -> anyhow::Result<ExitCode> {
 /// Removes, now and then, what executors that died left on this machine.
 async fn sweep(runner: Arc<JobRunner>, config: Arc<Config>) {
     // Zero would not let anything else run.
-    let mut timer =
-        tokio::time::interval(config.cleanup_interval.max(std::time::Duration::from_secs(1)));
+    let interval = config.cleanup_interval.max(Duration::from_secs(1));
+    // What the one before began may still have been going when this one started.
+    let mut pause = SECOND_SWEEP.min(interval);
     loop {
-        timer.tick().await;
+        tokio::time::sleep(pause).await;
+        pause = interval;
         if let Err(error) = runner.tools().runtime.reclaim().await {
             tracing::warn!(%error, "cleaning up failed");
         }

@@ -3,6 +3,7 @@
 //! state directory leaves nothing of it behind, takes nothing of the other one's, and runs jobs on what the dead
 //! one left in its caches.
 
+mod containers;
 mod ending;
 mod neighbour;
 mod preparing;

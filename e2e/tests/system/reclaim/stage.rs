@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use e2e::api::Job;
+use e2e::engine::Engine;
 use e2e::executor::Executor;
 use e2e::gate::{Closed, Gate};
 use e2e::processes::{self, Process};
@@ -34,6 +35,9 @@ pub enum Point {
 }
 
 pub struct Stage {
+    // Before the folder, which is the world's.
+    /// Runs the jobs, where they do not run in virtual machines.
+    engine: Option<Engine>,
     pub world: World,
     pub executor: Executor,
     name: &'static str,
@@ -50,16 +54,41 @@ impl Stage {
             eprintln!("SKIPPED: networks of jobs need root");
             return None;
         }
+        Some(Self::set_up(name, network, World::new().await, None).await)
+    }
+
+    /// The same with an executor that runs jobs in containers.
+    pub async fn with_containers(name: &'static str) -> Option<Self> {
         let world = World::new().await;
+        let engine = Engine::start(world.path()).await?;
+        Some(Self::set_up(name, true, world, Some(engine)).await)
+    }
+
+    async fn set_up(
+        name: &'static str,
+        network: bool,
+        world: World,
+        engine: Option<Engine>,
+    ) -> Self {
         // Begins the names of both executors' virtual machines, and of nobody else's.
         let prefix = format!("{name}-{}", std::process::id());
         let neighbour = Neighbour::start(&world, &prefix, network).await;
         let gate = Gate::start(world.instance.address()).await;
         let programs = StandIns::new(world.path());
-        let executor = start(&world, name, &prefix, &gate, &programs);
-        let stage = Self { world, executor, name, prefix, gate, programs, neighbour };
+        let executor = start(&world, name, &prefix, &gate, &programs, engine.as_ref());
+        let stage = Self { engine, world, executor, name, prefix, gate, programs, neighbour };
         stage.is_seen().await;
-        Some(stage)
+        stage
+    }
+
+    /// Containers that there are, of whoever.
+    pub fn containers(&self) -> Vec<String> {
+        self.engine.as_ref().map(Engine::containers).unwrap_or_default()
+    }
+
+    fn restart(&mut self) {
+        let (world, gate, engine) = (&self.world, &self.gate, self.engine.as_ref());
+        self.executor = start(world, self.name, &self.prefix, gate, &self.programs, engine);
     }
 
     pub fn state(&self) -> &Path {
@@ -86,7 +115,7 @@ impl Stage {
     pub async fn killed_at_start(&mut self, name: &str, point: &Point) {
         self.executor.program().kill();
         self.hold(point);
-        self.executor = start(&self.world, self.name, &self.prefix, &self.gate, &self.programs);
+        self.restart();
         self.comes_to(name, point, None).await;
         self.kill_and_look(name, point, None).await;
     }
@@ -108,7 +137,7 @@ impl Stage {
             until_true("brief programs end", GONE, async || !family.iter().any(is_stand_in)).await;
             self.programs.release();
         }
-        self.executor = start(&self.world, self.name, &self.prefix, &self.gate, &self.programs);
+        self.restart();
         let mut left = Vec::new();
         until_true(&format!("nothing is left after: {name}"), GONE, async || {
             let now = self.left(&owners, &family);
@@ -196,15 +225,28 @@ impl Stage {
             let file = fs::read_to_string(device.join("loop/backing_file")).unwrap_or_default();
             left.extend(file.contains(text).then(|| device.display().to_string()));
         }
+        left.extend(self.containers());
         left.extend(family.iter().filter(|process| process.lives()).map(|p| format!("{p:?}")));
         left
     }
 }
 
-fn start(world: &World, name: &str, prefix: &str, gate: &Gate, programs: &StandIns) -> Executor {
+fn start(
+    world: &World,
+    name: &str,
+    prefix: &str,
+    gate: &Gate,
+    programs: &StandIns,
+    engine: Option<&Engine>,
+) -> Executor {
     let (path, qemu) = (programs.path(), programs.qemu());
-    let settings =
-        [("PATH", path.as_str()), ("EXECUTOR_QEMU_BINARY", &qemu), ("EXECUTOR_VM_PREFIX", prefix)];
+    let containers = engine.map(Engine::settings).into_iter().flatten().collect::<Vec<_>>();
+    let mut settings = vec![
+        ("PATH", path.as_str()),
+        ("EXECUTOR_QEMU_BINARY", &qemu),
+        ("EXECUTOR_VM_PREFIX", prefix),
+    ];
+    settings.extend(containers.iter().map(|(name, value)| (*name, value.as_str())));
     world.executor_at(&gate.url(), name, &settings)
 }
 

@@ -68,6 +68,8 @@ impl EngineImages {
             let mut unpacker = Command::new(UNPACKER)
                 .args(["--root-becomes", "."])
                 .arg(&image.squashfs)
+                // Where it works: so it is found if we die before it (`kill_helpers`).
+                .current_dir(image.squashfs.parent().unwrap_or(Path::new("/")))
                 .stdin(Stdio::null())
                 .stdout(Stdio::piped())
                 .stderr(Stdio::null())

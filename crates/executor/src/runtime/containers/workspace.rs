@@ -57,6 +57,8 @@ pub(super) async fn unpack(checkout: &Path, workspace: &Path) -> io::Result<()> 
         .args(["-force", "-no-progress", "-no-xattrs", "-dest"])
         .arg(workspace)
         .arg(checkout)
+        // In the run directory: so it is found if we die before it.
+        .current_dir(workspace)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output()
