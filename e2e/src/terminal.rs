@@ -80,11 +80,14 @@ impl Seat {
         let what = format!("it shows {text:?}");
         let child = &mut self.child;
         until(&what, deadline, async || {
-            let mut shown = self.shown.lock().expect("no panic while held");
-            if let Some(at) = shown.find(text) {
-                shown.drain(..at + text.len());
-                return Some(());
-            }
+            let shown = {
+                let mut shown = self.shown.lock().expect("no panic while held");
+                if let Some(at) = shown.find(text) {
+                    shown.drain(..at + text.len());
+                    return Some(());
+                }
+                shown.clone()
+            };
             let ended = child.try_wait().expect("it is our child");
             assert!(ended.is_none(), "it ended before it showed {text:?}: {shown}");
             None

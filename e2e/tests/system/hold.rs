@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use e2e::api::Job;
 use e2e::http::client;
 use e2e::wait::{until, until_true};
 use e2e::world::{IMAGE, PATIENCE, World};
@@ -75,6 +76,14 @@ fn failing(hold: &str) -> Value {
         }],
         "on_failure": hold,
     })
+}
+
+/// How the hold of its first attempt ended, once it has.
+async fn ended(job: &Job) -> String {
+    until("the hold has ended", PATIENCE, async || {
+        job.get().await["hold"]["machines"][0]["end"].as_str().map(str::to_owned)
+    })
+    .await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -167,10 +176,40 @@ async fn a_hold_outlives_its_instance_and_ends_with_its_executor() {
     assert_eq!((times("before\r\n"), times("after\r\n")), (1, 1), "{printed}");
 
     executor.program().stop(Duration::from_secs(60)).await;
-    let end = until("the hold has ended", PATIENCE, async || {
-        job.get().await["hold"]["machines"][0]["end"].as_str().map(str::to_owned)
-    })
-    .await;
-    assert_eq!(end, "executor_stopped");
+    assert_eq!(ended(&job).await, "executor_stopped");
     executor.leaves_nothing(PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn its_time_is_over_by_the_limit_of_the_executor() {
+    let world = World::new().await;
+    let mut executor = world.executor("one", &[("EXECUTOR_MAXIMUM_HOLD", "3s")]).await;
+    let job = world.api.submit(&failing("hold 1h")).await;
+    job.reaches("failed", PATIENCE).await;
+    let log = job.log().await;
+    assert!(log.contains("1h0m0s were wished, EXECUTOR_MAXIMUM_HOLD"), "{log}");
+    assert_eq!(ended(&job).await, "expired");
+    executor.leaves_nothing(PATIENCE).await;
+    // A held machine would keep it from ending.
+    let status = executor.program().stop(Duration::from_secs(20)).await;
+    assert_eq!(status.code(), Some(0), "{status}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_executor_that_dies_with_it_is_missed_and_the_next_one_tidies_up() {
+    let world = World::new().await;
+    let mut executor = world.executor("one", &[]).await;
+    let job = world.api.submit(&failing("hold 10m")).await;
+    job.reaches("failed", PATIENCE).await;
+    let mut terminal = Terminal::open(&world, job.id).await;
+    terminal.types("echo al''ive\r").await;
+    terminal.shows("alive\r\n").await;
+
+    executor.program().kill();
+    assert!(!executor.run_dirs().is_empty(), "there is something to tidy up");
+    assert_eq!(ended(&job).await, "executor_lost");
+    let executor = world.executor("one", &[]).await;
+    executor.leaves_nothing(Duration::from_secs(10)).await;
+    assert_eq!(job.state().await, "failed", "the job itself stays what it was");
+    assert!(terminal.printed().await.contains("alive"), "and so does the record");
 }

@@ -76,8 +76,11 @@ impl RunningJobs {
         for wish in wishes {
             let Some((id, queue)) = wish.id.split() else { continue };
             let named = |job: &JobRef| job.id == id && queue.is_none_or(|queue| job.queue == queue);
-            for (_, control) in jobs.iter().filter(|(job, _)| named(job)) {
-                control.wish_hold(wish.seconds);
+            for (job, control) in jobs.iter().filter(|(job, _)| named(job)) {
+                if control.wish_hold(wish.seconds) {
+                    let seconds = wish.seconds;
+                    tracing::info!(%job, seconds, "a site admin says how long to hold the machine if the job fails");
+                }
             }
         }
     }

@@ -40,9 +40,11 @@ impl JobControl {
         })
     }
 
-    /// A site admin wants the machine held that many seconds if the job fails; 0 = not any longer.
-    pub fn wish_hold(&self, seconds: u64) {
-        *self.hold.lock().expect("no panic while held") = Some(seconds);
+    /// A site admin wants the machine held that many seconds if the job fails; 0 = not any longer. `false`
+    /// if that was known.
+    pub fn wish_hold(&self, seconds: u64) -> bool {
+        let wish = Some(seconds);
+        std::mem::replace(&mut *self.hold.lock().expect("no panic while held"), wish) != wish
     }
 
     /// What a site admin wished last; `None` = nothing, the job decides.
