@@ -43,7 +43,7 @@ pub async fn measure(report: &mut Report) {
 }
 
 /// The instance notes when a job was dequeued; the reader of the live log sees when its first line is there.
-async fn until_first_output(world: &World) -> Duration {
+pub async fn until_first_output(world: &World) -> Duration {
     let job = world.submit("echo first output").await;
     let mut events =
         Events::follow(&world.instance.url(), &world.instance.admin_token, job.id).await;

@@ -1,6 +1,7 @@
 //! Measures the numbers to reach and prints them as one table. Called by `./bench`.
 
 mod cold_start;
+mod containers;
 mod cycles;
 mod dispatch;
 mod log_visibility;
@@ -36,6 +37,8 @@ enum Measurement {
     Cycles,
     /// From dequeue to the first output of a job's first step.
     ColdStart,
+    /// The same in containers, and the first use of an image.
+    Containers,
     /// From a written log line to a reader that sees it.
     LogVisibility,
     /// Resident memory.
@@ -58,6 +61,7 @@ async fn main() -> ExitCode {
             Measurement::Dispatch => dispatch::measure(&mut report).await,
             Measurement::Cycles => cycles::measure(&mut report).await,
             Measurement::ColdStart => cold_start::measure(&mut report).await,
+            Measurement::Containers => containers::measure(&mut report).await,
             Measurement::LogVisibility => log_visibility::measure(&mut report).await,
             Measurement::Memory => memory::measure(&mut report).await,
         }

@@ -1,6 +1,7 @@
 //! The table of results.
 
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -11,6 +12,13 @@ pub struct Quantity {
     pub value: f64,
     /// `ms`, `MiB`, `/s` …
     pub unit: &'static str,
+}
+
+impl Quantity {
+    /// A time.
+    pub fn milliseconds(time: Duration) -> Self {
+        Self { value: time.as_secs_f64() * 1000.0, unit: "ms" }
+    }
 }
 
 impl fmt::Display for Quantity {

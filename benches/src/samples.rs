@@ -23,7 +23,7 @@ impl Samples {
     pub fn percentile(&self, percent: usize) -> Quantity {
         assert!(!self.sorted.is_empty(), "nothing was measured");
         let rank = (self.sorted.len() * percent).div_ceil(100).max(1);
-        Quantity { value: self.sorted[rank - 1].as_secs_f64() * 1000.0, unit: "ms" }
+        Quantity::milliseconds(self.sorted[rank - 1])
     }
 
     /// How many.
