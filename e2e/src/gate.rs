@@ -46,6 +46,11 @@ impl Gate {
         format!("http://{}", self.address)
     }
 
+    /// The port of the loopback.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
     /// Closes it from now on, on open connections too.
     pub fn close(&self, at: Closed) {
         self.holding.store(0, Ordering::SeqCst);

@@ -6,8 +6,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Of the programs that executors start, those with a stand-in.
-const PROGRAMS: [&str; 7] =
-    ["git", "mksquashfs", "unsquashfs", "sqfs2tar", "mkfs.ext4", "ip", QEMU];
+const PROGRAMS: [&str; 8] =
+    ["git", "mksquashfs", "unsquashfs", "sqfs2tar", "mkfs.ext4", "ip", "dpkg-deb", QEMU];
 const QEMU: &str = "qemu-system-x86_64";
 
 /// Where a program waits.

@@ -109,8 +109,13 @@ fn limits(
     limits
 }
 
-/// What the jailer is told; nothing where there are no cgroups.
+/// What the jailer is told; nothing where there are no cgroups, or no limits: it would put the VMM right into the
+/// parent then, where no process can be beside the cgroups of others.
 pub fn jailer_arguments(hierarchy: &Hierarchy, spec: &VmSpec) -> Vec<(&'static str, String)> {
+    let limits = limits(hierarchy, spec.memory_mib, &spec.host_limits);
+    if limits.is_empty() {
+        return Vec::new();
+    }
     let version = match hierarchy {
         Hierarchy::V1 { .. } => "1",
         Hierarchy::V2 { .. } => "2",
@@ -118,8 +123,8 @@ pub fn jailer_arguments(hierarchy: &Hierarchy, spec: &VmSpec) -> Vec<(&'static s
     };
     let mut arguments =
         vec![("--cgroup-version", version.to_owned()), ("--parent-cgroup", PARENT.to_owned())];
-    let limits = limits(hierarchy, spec.memory_mib, &spec.host_limits).into_iter();
-    arguments.extend(limits.map(|(file, value)| ("--cgroup", format!("{file}={value}"))));
+    arguments
+        .extend(limits.into_iter().map(|(file, value)| ("--cgroup", format!("{file}={value}"))));
     arguments
 }
 

@@ -76,7 +76,7 @@ vars! {
     BOOT_TIMEOUT = "EXECUTOR_BOOT_TIMEOUT", "2m",
         "Time a microVM has to become ready.";
     ACCELERATION = "EXECUTOR_ACCELERATION", "auto",
-        "auto boots a trial microVM to see whether KVM works, and emulates in software if not; kvm and tcg skip the trial.";
+        "auto boots a trial microVM to see whether KVM works, and emulates in software if not; kvm ends with an error if not; tcg emulates without a trial.";
     QEMU_BINARY = "EXECUTOR_QEMU_BINARY", "qemu-system-x86_64",
         "QEMU, by path or by name in PATH.";
     VM_PREFIX = "EXECUTOR_VM_PREFIX", "executor",

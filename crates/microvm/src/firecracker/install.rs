@@ -18,6 +18,8 @@ pub const RELEASES: &str = "https://github.com/firecracker-microvm/firecracker/r
 /// The programs, as they are called when installed.
 pub const PROGRAMS: [&str; 2] = ["jailer", "firecracker"];
 
+/// Begins the names of programs that are not whole yet.
+const UNFINISHED: &str = ".new-";
 /// Larger answers and programs are not believed, in bytes.
 const ARCHIVE_MAX: u64 = 256 << 20;
 const PROGRAM_MAX: u64 = 64 << 20;
@@ -143,6 +145,10 @@ fn unpack(name: &str, archive: &[u8], checksum: &str, dir: &Path) -> Result<(), 
         return Err(InstallError::Checksum { archive: name.to_owned(), found, expected });
     }
     fs::create_dir_all(dir).map_err(io_error(dir))?;
+    // One at a time; freed by the kernel if we die.
+    let lock = File::open(dir).map_err(io_error(dir))?;
+    lock.lock().map_err(io_error(dir))?;
+    remove_unfinished(dir).map_err(io_error(dir))?;
     let mut staged = Vec::new();
     let mut entries = tar::Archive::new(flate2::read::GzDecoder::new(archive));
     let unreadable = |error: io::Error| problem(&error.to_string());
@@ -156,7 +162,8 @@ fn unpack(name: &str, archive: &[u8], checksum: &str, dir: &Path) -> Result<(), 
             continue;
         };
         // Appears whole or not at all, beside its place.
-        let mut file = tempfile::NamedTempFile::new_in(dir).map_err(io_error(dir))?;
+        let file = tempfile::Builder::new().prefix(UNFINISHED).tempfile_in(dir);
+        let mut file = file.map_err(io_error(dir))?;
         let copied = io::copy(&mut entry.take(PROGRAM_MAX), &mut file).map_err(unreadable)?;
         if copied == PROGRAM_MAX {
             return Err(problem("a program in it is too large to be true"));
@@ -172,6 +179,17 @@ fn unpack(name: &str, archive: &[u8], checksum: &str, dir: &Path) -> Result<(), 
     for (program, file) in staged {
         let target = dir.join(program);
         file.persist(&target).map_err(|error| io_error(&target)(error.error))?;
+    }
+    Ok(())
+}
+
+/// What runs that were killed left of programs.
+fn remove_unfinished(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_file(entry.path())?;
+        }
     }
     Ok(())
 }

@@ -176,9 +176,9 @@ mod tests {
         insta::assert_snapshot!("processor", serde_json::to_string_pretty(&processor()).unwrap());
     }
 
-    fn command_line(cgroups: &Hierarchy) -> String {
+    fn command_line(spec: &VmSpec, cgroups: &Hierarchy) -> String {
         let base = Path::new("/run/vm/jail");
-        let words = jailer_arguments(&spec(), Path::new("/bin/firecracker"), base, 7, cgroups);
+        let words = jailer_arguments(spec, Path::new("/bin/firecracker"), base, 7, cgroups);
         let mut lines = String::new();
         for word in words {
             let word = word.into_string().unwrap();
@@ -192,8 +192,10 @@ mod tests {
     fn the_jailer_under_both_kinds_of_cgroups() {
         let v1 = Hierarchy::V1 { controllers: vec!["/c/memory".into(), "/c/pids".into()] };
         let v2 = Hierarchy::V2 { root: "/sys/fs/cgroup".into() };
-        insta::assert_snapshot!("v1", command_line(&v1));
-        insta::assert_snapshot!("v2", command_line(&v2));
-        assert!(!command_line(&Hierarchy::None).contains("cgroup"));
+        insta::assert_snapshot!("v1", command_line(&spec(), &v1));
+        insta::assert_snapshot!("v2", command_line(&spec(), &v2));
+        assert!(!command_line(&spec(), &Hierarchy::None).contains("cgroup"));
+        let unlimited = VmSpec { host_limits: HostLimits::default(), ..spec() };
+        assert!(!command_line(&unlimited, &v2).contains("cgroup"));
     }
 }

@@ -10,6 +10,9 @@ use super::manifest::checksum;
 /// Packages that name the newest kernel for virtual machines: Debian's, then Ubuntu's.
 const META_PACKAGES: [&str; 2] = ["linux-image-cloud-amd64", "linux-image-virtual"];
 
+/// Begins the names of downloads that are not whole yet.
+const UNFINISHED: &str = ".new-";
+
 /// A package of exactly one version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
@@ -43,13 +46,14 @@ pub fn resolve() -> Result<(Vec<Package>, String), KernelError> {
     })
 }
 
-/// Downloads what is not in `dir` yet; returns the files.
+/// Downloads what is not in `dir` yet; returns the files. Nobody else may use `dir`.
 pub fn fetch(
     packages: &[Package],
     dir: &Path,
     progress: &mut dyn FnMut(&str),
 ) -> Result<Vec<PathBuf>, KernelError> {
     fs::create_dir_all(dir).map_err(KernelError::io(dir))?;
+    remove_unfinished(dir).map_err(KernelError::io(dir))?;
     let mut files = Vec::new();
     for package in packages {
         let path = dir.join(format!("{}.deb", package.name));
@@ -126,8 +130,20 @@ fn show(name: &str) -> Result<Package, KernelError> {
     Ok(Package { name: name.to_owned(), version: get("Version"), sha256: get("SHA256") })
 }
 
+/// What runs that were killed left of their downloads.
+fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(UNFINISHED) {
+            fs::remove_dir_all(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
 fn download(package: &Package, dir: &Path, to: &Path) -> Result<(), KernelError> {
-    let fresh = tempfile::tempdir_in(dir).map_err(KernelError::io(dir))?;
+    let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(dir);
+    let fresh = fresh.map_err(KernelError::io(dir))?;
     let wanted = format!("{}={}", package.name, package.version);
     // Apt checks signature and checksum. Its sandbox user could not write here.
     let options = ["--quiet", "--option", "APT::Sandbox::User=root", "download", &wanted];
@@ -188,6 +204,16 @@ mod tests {
         let depends = "linux-image-6.1.0-56-cloud-amd64 (= 6.1.192-2), other";
         assert_eq!(image_dependency(depends).unwrap(), "linux-image-6.1.0-56-cloud-amd64");
         assert_eq!(image_dependency("linux-image-cloud-amd64"), None);
+    }
+
+    #[test]
+    fn what_interrupted_downloads_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(".new-dead/partial")).unwrap();
+        fs::write(dir.path().join("whole.deb"), "").unwrap();
+        assert_eq!(fetch(&[], dir.path(), &mut |_| {}).unwrap(), Vec::<PathBuf>::new());
+        let left: Vec<_> = fs::read_dir(dir.path()).unwrap().flatten().collect();
+        assert_eq!(left.len(), 1, "{left:?}");
     }
 
     #[test]

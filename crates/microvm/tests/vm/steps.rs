@@ -15,6 +15,7 @@ async fn steps() {
     what_cannot_start_says_why(&machine).await;
     nothing_outlives_its_step(&machine).await;
     a_step_cannot_reach_beyond_itself(&machine).await;
+    the_environment_of_one_is_not_seen_by_another(&machine).await;
     limits_are_told_from_failures(&machine).await;
     usage_adds_up(&machine).await;
     machine.vm.destroy().await;
@@ -132,6 +133,18 @@ async fn a_step_cannot_reach_beyond_itself(machine: &Machine) {
         .run("ls /dev | wc -l; ls /sys/fs/cgroup | wc -l; grep NoNewPrivs /proc/self/status")
         .await;
     assert_eq!(output.stdout, "14\n0\nNoNewPrivs:\t1\n", "{output:?}");
+}
+
+async fn the_environment_of_one_is_not_seen_by_another(machine: &Machine) {
+    let spec = ExecSpec { env: vec!["TOKEN=of-one-step".into()], ..shell("echo on; sleep 600") };
+    let mut one = machine.guest().exec(spec).await.unwrap();
+    one.next().await.unwrap();
+    let looks = "cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n' > /tmp/all; \
+                 wc -l < /tmp/all; grep -c of-one-st[e]p /tmp/all";
+    let output = machine.run(looks).await;
+    let numbers: Vec<&str> = output.stdout.lines().collect();
+    assert_eq!(numbers[1], "0", "{output:?}");
+    assert_ne!(numbers[0], "0", "it sees its own: {output:?}");
 }
 
 async fn limits_are_told_from_failures(machine: &Machine) {

@@ -97,13 +97,15 @@ fn configuration(config: &Config) -> Vec<Check> {
 
 fn print(check: &Check) {
     let name = check.name;
+    // Words of other programs may have several lines.
+    let below = |text: &str| text.replace('\n', "\n         ");
     match &check.finding {
-        Finding::Ok(text) => println!("ok       {name}: {text}"),
+        Finding::Ok(text) => println!("ok       {name}: {}", below(text)),
         Finding::Warning { problem, fix } => {
-            println!("warning  {name}: {problem}\n         fix: {fix}");
+            println!("warning  {name}: {}\n         fix: {fix}", below(problem));
         }
         Finding::Error { problem, fix } => {
-            println!("error    {name}: {problem}\n         fix: {fix}");
+            println!("error    {name}: {}\n         fix: {fix}", below(problem));
         }
     }
 }
