@@ -26,11 +26,8 @@ pub async fn measure(report: &mut Report) {
     let registry = Registry::start(world.path()).await;
     let image = registry.push(&engine, &images::tar("base"), "base:1");
     let auth = registry.auth_config();
-    let settings = engine.settings();
-    let mut settings: Vec<(&str, &str)> =
-        settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    settings.push(("EXECUTOR_DOCKER_AUTH_CONFIG", &auth));
-    let _executor = world.executor("one", &settings).await;
+    let settings = [("EXECUTOR_DOCKER_AUTH_CONFIG", auth.as_str())];
+    let _executor = world.executor_on(Some(&engine), "one", &settings).await;
     until_first_output(&world).await; // fills the caches
     let loaded = engine.run(&["images", "--format", "{{.Repository}}:{{.Tag}}", IMAGES]);
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::api::{Api, Job};
+use crate::engine::Engine;
 use crate::executor::Executor;
 use crate::folder::Folder;
 use crate::instance::Instance;
@@ -63,6 +64,19 @@ impl World {
         })
         .await;
         executor
+    }
+
+    /// [`Self::executor`] for jobs in containers of the engine, if there is one.
+    pub async fn executor_on(
+        &self,
+        engine: Option<&Engine>,
+        name: &str,
+        settings: &[(&str, &str)],
+    ) -> Executor {
+        let of_engine: Vec<_> = engine.map(Engine::settings).into_iter().flatten().collect();
+        let of_engine = of_engine.iter().map(|(name, value)| (*name, value.as_str()));
+        let all: Vec<_> = of_engine.chain(settings.iter().copied()).collect();
+        self.executor(name, &all).await
     }
 
     /// Starts an executor that reaches the instance by this URL, for example through a proxy.

@@ -17,15 +17,6 @@ use e2e::wait::until_true;
 use e2e::world::{IMAGE, PATIENCE, World, job};
 use serde_json::{Value, json};
 
-/// Starts an executor for containers of the engine.
-async fn executor(world: &World, engine: &Engine, more: &[(&str, &str)]) -> Executor {
-    let settings = engine.settings();
-    let mut all: Vec<(&str, &str)> =
-        settings.iter().map(|(name, value)| (*name, value.as_str())).collect();
-    all.extend(more);
-    world.executor("one", &all).await
-}
-
 async fn leaves_nothing(executor: &Executor, engine: &Engine) {
     until_true("nothing of a job is left", PATIENCE, async || {
         engine.containers().is_empty() && executor.run_dirs().is_empty()
@@ -90,7 +81,7 @@ async fn a_job_file_means_the_same_in_containers_and_in_virtual_machines() {
     let mut seen_by = Vec::new();
     for containers in [false, true] {
         let mut executor = match containers {
-            true => executor(&world, &engine, &auth).await,
+            true => world.executor_on(Some(&engine), "one", &auth).await,
             false => world.executor("one", &auth).await,
         };
         let mut all = Vec::new();
@@ -115,7 +106,7 @@ async fn a_job_file_means_the_same_in_containers_and_in_virtual_machines() {
 async fn a_job_that_takes_too_much_ends_with_its_reason() {
     let world = World::new().await;
     let Some(engine) = Engine::start(world.path()).await else { return };
-    let executor = executor(&world, &engine, &[]).await;
+    let executor = world.executor_on(Some(&engine), "one", &[]).await;
     let reason = async |script: &str, key: &str, limit: Value| {
         let mut file = job(&format!("echo started; {script}"));
         file[key] = limit;
@@ -144,7 +135,7 @@ async fn a_job_that_takes_too_much_ends_with_its_reason() {
 async fn a_step_has_no_rights_over_its_host() {
     let world = World::new().await;
     let Some(engine) = Engine::start(world.path()).await else { return };
-    let _executor = executor(&world, &engine, &[]).await;
+    let _executor = world.executor_on(Some(&engine), "one", &[]).await;
     let script = r#"
 grep -E '^(CapEff|CapBnd|NoNewPrivs|Seccomp):' /proc/self/status
 ps | wc -l
@@ -183,14 +174,14 @@ echo looked"#;
 async fn a_killed_executor_takes_its_containers_with_it() {
     let world = World::new().await;
     let Some(engine) = Engine::start(world.path()).await else { return };
-    let mut killed = executor(&world, &engine, &[]).await;
+    let mut killed = world.executor_on(Some(&engine), "one", &[]).await;
     let job = world.submit("echo started; sleep 600").await;
     job.prints("started", PATIENCE).await;
     assert_eq!(engine.containers().len(), 2);
     let settings = engine.settings();
     let settings: Vec<(&str, &str)> = settings.iter().map(|(n, v)| (*n, v.as_str())).collect();
     // Another executor on the same engine, whose job goes on.
-    let other = world.executor("other", &settings).await;
+    let other = world.executor_on(Some(&engine), "other", &[]).await;
     let theirs = world.submit("echo theirs; sleep 20; echo survived").await;
     theirs.prints("theirs", PATIENCE).await;
 
@@ -220,7 +211,7 @@ async fn the_settings_of_stock_executors_have_their_effect() {
         ("EXECUTOR_DOCKER_HOST_MOUNT_PATH", seen.to_str().unwrap()),
         ("EXECUTOR_DOCKER_ADD_HOST_GATEWAY", "true"),
     ];
-    let executor = executor(&world, &engine, &settings).await;
+    let executor = world.executor_on(Some(&engine), "one", &settings).await;
     let host = TcpListener::bind("0.0.0.0:0").unwrap();
     let port = host.local_addr().unwrap().port();
     let answer = std::thread::spawn(move || {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use e2e::api::Job;
+use e2e::engine::Engine;
 use e2e::http::client;
 use e2e::wait::{until, until_true};
 use e2e::world::{IMAGE, PATIENCE, World};
@@ -88,8 +89,19 @@ async fn ended(job: &Job) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_site_admin_finds_a_failed_job_as_it_was() {
+    finds_a_failed_job_as_it_was(&World::new().await, None).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_admin_finds_a_failed_job_in_containers_as_it_was() {
     let world = World::new().await;
-    let mut executor = world.executor("one", &[]).await;
+    let Some(engine) = Engine::start(world.path()).await else { return };
+    finds_a_failed_job_as_it_was(&world, Some(&engine)).await;
+    assert_eq!(engine.containers(), [] as [String; 0]);
+}
+
+async fn finds_a_failed_job_as_it_was(world: &World, engine: Option<&Engine>) {
+    let mut executor = world.executor_on(engine, "one", &[]).await;
     let job = world.api.submit(&failing("hold 10m")).await;
     let done = job.reaches("failed", PATIENCE).await;
     assert_eq!((&done["reason"], &done["exitCode"]), (&json!("step_failed"), &json!(3)));
@@ -99,17 +111,17 @@ async fn a_site_admin_finds_a_failed_job_as_it_was() {
     // Its slot is taken: the next job waits.
     let next = world.submit("echo next").await;
 
-    let mut terminal = Terminal::open(&world, job.id).await;
+    let mut terminal = Terminal::open(world, job.id).await;
     terminal.types("cat left; echo \"at-$PWD-env-$SECRET_OF_THE_STEP-end\"; ls one two\r").await;
     terminal.shows("evidence\r\n").await;
     terminal.shows("at-/data/src-env--end").await;
     let size = format!("{}/size?cols=101&rows=33", terminal.page);
-    assert_eq!(post(&world, &size, String::new()).await.status(), StatusCode::NO_CONTENT);
+    assert_eq!(post(world, &size, String::new()).await.status(), StatusCode::NO_CONTENT);
     terminal
         .types("while [ \"$(stty size)\" != '33 101' ]; do sleep 1; done; echo si''zed\r")
         .await;
     terminal.shows("sized\r\n").await;
-    let mut second = Terminal::open(&world, job.id).await;
+    let mut second = Terminal::open(world, job.id).await;
     second.types("exit 7\r").await;
     let page = format!("{}{}", world.instance.url(), second.page);
     let token = format!("token {}", world.instance.admin_token);
@@ -119,7 +131,7 @@ async fn a_site_admin_finds_a_failed_job_as_it_was() {
     })
     .await;
     assert_eq!(next.state().await, "queued");
-    assert!(executor.program().is_running() && !executor.virtual_machines().is_empty());
+    assert!(executor.program().is_running() && !executor.run_dirs().is_empty());
 
     let url = format!("{}/api/v1/jobs/{}/hold", world.instance.url(), job.id);
     let released = client().delete(url).header("Authorization", &token).send().await;

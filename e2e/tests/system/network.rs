@@ -29,12 +29,11 @@ fn with_network(script: &str) -> Value {
     job
 }
 
-async fn executor(world: &World, more: &[(&str, String)]) -> Executor {
+async fn executor(world: &World, engine: Option<&Engine>) -> Executor {
     let opened = format!("{PRIVATE}:5000");
-    let mut settings =
-        vec![("EXECUTOR_NETWORK_DNS", DNS), ("EXECUTOR_NETWORK_ALLOW_ADDRESSES", &opened)];
-    settings.extend(more.iter().map(|(name, value)| (*name, value.as_str())));
-    world.executor("one", &settings).await
+    let settings =
+        [("EXECUTOR_NETWORK_DNS", DNS), ("EXECUTOR_NETWORK_ALLOW_ADDRESSES", opened.as_str())];
+    world.executor_on(engine, "one", &settings).await
 }
 
 /// Namespaces of this test's executors: their names begin with the hash of the state directory, and the
@@ -55,7 +54,7 @@ async fn a_job_reaches_the_internet_and_nothing_inside() {
     let _one_at_a_time = OUTSIDE.lock().await;
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
-    reaches_the_internet_and_nothing_inside(&world, &[]).await;
+    reaches_the_internet_and_nothing_inside(&world, None).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -64,12 +63,12 @@ async fn a_job_in_containers_reaches_the_internet_and_nothing_inside() {
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
     let Some(engine) = Engine::start(world.path()).await else { return };
-    reaches_the_internet_and_nothing_inside(&world, &engine.settings()).await;
+    reaches_the_internet_and_nothing_inside(&world, Some(&engine)).await;
     assert_eq!(engine.containers(), [] as [String; 0]);
 }
 
-async fn reaches_the_internet_and_nothing_inside(world: &World, settings: &[(&str, String)]) {
-    let executor = executor(world, settings).await;
+async fn reaches_the_internet_and_nothing_inside(world: &World, engine: Option<&Engine>) {
+    let executor = executor(world, engine).await;
     let instance = world.instance.address().port();
 
     let mut script = String::new();
@@ -144,7 +143,7 @@ async fn the_network_is_for_jobs_that_ask_within_the_rules_of_their_queue() {
     let _one_at_a_time = OUTSIDE.lock().await;
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
-    let _executor = executor(&world, &[]).await;
+    let _executor = executor(&world, None).await;
 
     let silent =
         world.submit(&format!("{TOOLS}\ntry public get http://{PUBLIC}/\nls /sys/class/net")).await;
@@ -191,7 +190,7 @@ async fn rules_come_back_and_nothing_outlives_a_killed_executor() {
     let _one_at_a_time = OUTSIDE.lock().await;
     let world = World::new().await;
     let Some(_outside) = Outside::new(world.path()) else { return };
-    let mut killed = executor(&world, &[]).await;
+    let mut killed = executor(&world, None).await;
 
     let script = format!(
         "n=0; while :; do get http://{PUBLIC}/ >/dev/null 2>&1 && n=$((n+1)) && echo \"fetch $n\"; done"
