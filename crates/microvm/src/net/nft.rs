@@ -9,17 +9,20 @@ use super::addresses::{GATEWAY_V4, GATEWAY_V6, GUEST_MAC, GUEST_V4, GUEST_V6};
 /// Names of the counters, which [`super::Counts`] reads back.
 pub(super) const COUNTERS: [&str; 4] = ["spoofed", "foreign_dns", "udp_traffic", "other_protocols"];
 
+/// The whole text: it takes the place of what was there.
+fn table(counters: &[&str], chains: &str) -> String {
+    let counters: String =
+        counters.iter().map(|name| format!("  counter {name} {{ }}\n")).collect();
+    format!(
+        "table inet executors\ndelete table inet executors\ntable inet executors {{\n{counters}{chains}}}\n"
+    )
+}
+
 /// The rule set of a namespace in which the job's own processes live. They have no rights over it; what they
 /// send has this side's addresses, so nothing of it can be forged.
 pub(super) fn rules_for_processes(proxy_port: u16) -> String {
-    let counters: String =
-        COUNTERS[1..].iter().map(|name| format!("  counter {name} {{ }}\n")).collect();
-    format!(
-        "table inet executors\n\
-         delete table inet executors\n\
-         table inet executors {{\n\
-         {counters}\
-         \x20 chain lead {{\n\
+    let chains = format!(
+        "\x20 chain lead {{\n\
          \x20   type nat hook output priority -100; policy accept;\n\
          \x20   oifname lo accept\n\
          \x20   meta l4proto tcp redirect to :{proxy_port}\n\
@@ -34,22 +37,16 @@ pub(super) fn rules_for_processes(proxy_port: u16) -> String {
          \x20   meta l4proto udp counter name udp_traffic reject with icmpx admin-prohibited\n\
          \x20   counter name other_protocols limit rate 10/second reject with icmpx admin-prohibited\n\
          \x20   drop\n\
-         \x20 }}\n\
-         }}\n"
-    )
+         \x20 }}\n"
+    );
+    table(&COUNTERS[1..], &chains)
 }
 
 /// The rule set of a namespace whose TAP is `tap` and whose proxy listens on `proxy_port`. The resolver
 /// listens on port 53 of the gateway, as the guest expects: nothing to lead there.
 pub(super) fn rules(tap: &str, proxy_port: u16) -> String {
-    let counters: String =
-        COUNTERS.iter().map(|name| format!("  counter {name} {{ }}\n")).collect();
-    format!(
-        "table inet executors\n\
-         delete table inet executors\n\
-         table inet executors {{\n\
-         {counters}\
-         \x20 chain spoof {{\n\
+    let chains = format!(
+        "\x20 chain spoof {{\n\
          \x20   type filter hook prerouting priority raw; policy accept;\n\
          \x20   iifname != {tap} accept\n\
          \x20   ether saddr != {GUEST_MAC} counter name spoofed drop\n\
@@ -75,9 +72,9 @@ pub(super) fn rules(tap: &str, proxy_port: u16) -> String {
          \x20   meta l4proto udp counter name udp_traffic reject with icmpx admin-prohibited\n\
          \x20   counter name other_protocols limit rate 10/second reject with icmpx admin-prohibited\n\
          \x20   drop\n\
-         \x20 }}\n\
-         }}\n"
-    )
+         \x20 }}\n"
+    );
+    table(&COUNTERS, &chains)
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use e2e::gate::Closed;
 use e2e::stand_ins::When::{After, Before};
-use e2e::world::{IMAGE, job};
-use serde_json::{Value, json};
 
+use super::running::with_network;
 use super::stage::{Point, Stage};
 
 const ANY: &str = "echo first; sleep 600";
@@ -39,13 +38,4 @@ async fn while_a_job_runs_in_containers() {
     }
     stage.completes(&with_network("echo first")).await;
     stage.ends().await;
-}
-
-fn with_network(script: &str) -> Value {
-    let mut file = job(script);
-    let second = if script == "true" { "echo second; sleep 600" } else { "echo second" };
-    let second = json!({ "name": "second", "image": IMAGE, "run": second });
-    file["steps"].as_array_mut().expect("a list of steps").push(second);
-    file["network"] = json!("egress");
-    file
 }

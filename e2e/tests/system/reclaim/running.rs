@@ -56,7 +56,8 @@ async fn while_a_job_runs() {
     stage.ends().await;
 }
 
-fn with_network(script: &str) -> Value {
+/// A job of this script and a second step, with a network.
+pub fn with_network(script: &str) -> Value {
     let mut file = job(script);
     let second = if script == "true" { "echo second; sleep 600" } else { "echo second" };
     let second = json!({ "name": "second", "image": IMAGE, "run": second });
