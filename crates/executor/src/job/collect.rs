@@ -7,8 +7,7 @@ use microvm::{CollectSpec, GuestClient};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio::sync::mpsc;
 
-use super::failure::Failure;
-use super::pipeline::guest_failure;
+use super::failure::{Failure, guest_failure};
 use crate::client::{ClientError, JobClient};
 use crate::logs::LogWriter;
 

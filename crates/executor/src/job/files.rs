@@ -11,8 +11,7 @@ use protocol::{FailureReason, VirtualFile};
 use tokio::time::Instant;
 use tokio_util::io::StreamReader;
 
-use super::failure::Failure;
-use super::pipeline::guest_failure;
+use super::failure::{Failure, guest_failure};
 use crate::client::JobClient;
 use crate::logs::LogWriter;
 

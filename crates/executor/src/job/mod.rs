@@ -22,11 +22,13 @@ mod runner;
 pub mod script;
 mod skip;
 mod steps;
+mod tools;
 mod trial;
 
 pub use control::{Interrupt, JobControl};
 pub use failure::Failure;
 pub use hold::Held;
 pub use plan::{Plan, Resources, Step};
-pub use runner::{JobRunner, Tools};
+pub use runner::JobRunner;
+pub use tools::Tools;
 pub use trial::{Trial, trial};

@@ -5,30 +5,26 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use microvm::guest_client::FailureKind;
 use microvm::images::Image;
 use microvm::net::EgressPolicy;
-use microvm::{ExitReason, GuestError, VmExit};
 use protocol::{FailureReason, Job, Phase};
 use tokio::sync::OnceCell;
 use tokio::task::AbortHandle;
 
-use super::failure::Failure;
+use super::failure::{Failure, exit_failure, start_failure};
 use super::phases::Phases;
 use super::plan::Plan;
-use super::runner::Tools;
+use super::tools::Tools;
 use super::{collect, files, images, steps};
 use crate::client::JobClient;
 use crate::gateway::Gateway;
 use crate::git::Workspace;
 use crate::logs::{JobLog, LogWriter};
 use crate::metrics::Metrics;
-use crate::runtime::{Machine, MachineSpec, StartError};
+use crate::runtime::{Machine, MachineSpec};
 
 /// Time to learn how a machine ended, once its guest is gone.
 const EXIT_WAIT: Duration = Duration::from_secs(3);
-/// Console lines that go into a message.
-const CONSOLE_LINES: usize = 12;
 
 /// What the work of one job needs.
 pub(super) struct Pipeline<'a> {
@@ -217,59 +213,5 @@ struct AbortOnDrop(AbortHandle);
 impl Drop for AbortOnDrop {
     fn drop(&mut self) {
         self.0.abort();
-    }
-}
-
-/// What went wrong between us and the guest.
-pub(super) fn guest_failure(error: &GuestError) -> Failure {
-    match error {
-        GuestError::Failed(cause) if cause.kind == FailureKind::DiskFull => {
-            Failure::new(FailureReason::DiskFull, format!("the disk is full: {}", cause.message))
-        }
-        GuestError::Gone(_) => Failure::new(FailureReason::GuestCrashed, error.to_string()),
-        _ => Failure::executor(error),
-    }
-}
-
-fn start_failure(error: &StartError) -> Failure {
-    match error {
-        StartError::Host(_)
-        | StartError::Network(_)
-        | StartError::Engine(_)
-        | StartError::Load(_) => Failure::executor(error),
-        StartError::Boot(_) | StartError::Prepare(_) | StartError::Agent(_) => {
-            let message = format!("failed to start the microVM: {error}");
-            Failure::new(FailureReason::VmBootFailed, message)
-        }
-    }
-}
-
-fn exit_failure(exit: &VmExit) -> Failure {
-    let out_of_memory = matches!(&exit.reason, ExitReason::Panic(line) if line.contains("memory"));
-    let reason = if out_of_memory { FailureReason::GuestOom } else { FailureReason::GuestCrashed };
-    let lines: Vec<&str> = exit.console_tail.lines().collect();
-    let tail = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
-    let message = match tail.is_empty() {
-        true => exit.to_string(),
-        false => format!("{exit}\nlast lines of the console:\n{tail}"),
-    };
-    Failure::new(reason, message)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_panic_for_memory_is_out_of_memory_and_any_other_a_crash() {
-        let exit = |line: &str| VmExit {
-            reason: ExitReason::Panic(line.to_owned()),
-            console_tail: "a\nb".to_owned(),
-        };
-        let oom = exit_failure(&exit("Kernel panic - not syncing: Out of memory: system-wide"));
-        assert_eq!(oom.reason, FailureReason::GuestOom);
-        let crash = exit_failure(&exit("Kernel panic - not syncing: Attempted to kill init"));
-        assert_eq!(crash.reason, FailureReason::GuestCrashed);
-        assert!(crash.message.contains("a\nb"));
     }
 }

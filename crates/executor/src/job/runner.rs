@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use microvm::images::ImageStore;
 use microvm::net::NetworkUsage;
 use protocol::ext::Extensions;
 use protocol::{FailureReason, Job, MarkRequest, Phase, Usage};
@@ -21,31 +20,17 @@ use super::mark::{Marked, mark};
 use super::phases::Phases;
 use super::pipeline::Pipeline;
 use super::plan::Plan;
+use super::tools::{Tools, machine_name};
 use crate::client::{Dequeued, JobClient, MarkKind};
-use crate::config::{Config, go_syntax};
-use crate::git::Repositories;
+use crate::config::go_syntax;
 use crate::logs::{JobLog, Redactor, SendError, SendMode};
 use crate::metrics::Metrics;
-use crate::runtime::{Machine, Runtime};
+use crate::runtime::Machine;
 
 /// Time to ask a guest what its job used.
 const USAGE_WAIT: Duration = Duration::from_secs(1);
 /// Longest message that is reported.
 const MESSAGE_LIMIT: usize = 8 << 10;
-
-/// What jobs share.
-pub struct Tools {
-    /// Settings.
-    pub config: Arc<Config>,
-    /// Makes machines.
-    pub runtime: Runtime,
-    /// Container images.
-    pub images: ImageStore,
-    /// Mirrors and checkouts.
-    pub repositories: Repositories,
-    /// Folders of running jobs; emptied at start.
-    pub jobs_dir: PathBuf,
-}
 
 /// Runs jobs.
 pub struct JobRunner {
@@ -372,14 +357,6 @@ impl JobRunner {
         secrets.remove("");
         Redactor::new(&secrets)
     }
-}
-
-/// A name for the machine of a job; names have at most 64 bytes, and the end makes it unique.
-pub(super) fn machine_name(config: &Config, client: &JobClient) -> String {
-    let unique = uuid::Uuid::new_v4().simple().to_string();
-    let prefix = &config.qemu.vm_prefix;
-    let name = format!("{prefix}-{}-{}-{}", client.queue(), client.id(), &unique[..8]);
-    name[name.len().saturating_sub(64)..].to_owned()
 }
 
 /// What the steps used, and whether the machine is still there.

@@ -7,9 +7,8 @@ use microvm::images::Image;
 use microvm::{ExecSpec, GuestError, Stdio};
 use protocol::FailureReason;
 
-use super::failure::Failure;
+use super::failure::{Failure, guest_failure};
 use super::files;
-use super::pipeline::guest_failure;
 use super::plan::Step;
 use super::skip;
 use crate::logs::{JobLog, LogWriter, Stream};
