@@ -11,6 +11,7 @@ use executor::client::{Client, unique_executor_name};
 use executor::config::Config;
 use executor::job::JobRunner;
 use executor::metrics::Metrics;
+use executor::runtime::Runtime;
 use executor::state::{StateLock, open_tools};
 use executor::status::Status;
 
@@ -61,6 +62,12 @@ async fn serve(config: Arc<Config>, verify: bool) -> anyhow::Result<ExitCode> {
         "executor {} starts",
         env!("CARGO_PKG_VERSION")
     );
+    if let Runtime::Containers(containers) = &tools.runtime {
+        tracing::warn!("every job shares this machine's kernel: EXECUTOR_DANGER_ALLOW_CONTAINERS");
+        for (problem, fix) in containers.describe().1 {
+            tracing::warn!(fix, "{problem}");
+        }
+    }
     let client = Client::new(
         config.frontend_url.clone(),
         config.frontend_password.clone(),

@@ -30,6 +30,7 @@ const SETTLE_STEP: Duration = Duration::from_millis(50);
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
 /// A way to run jobs.
+#[expect(clippy::large_enum_variant, reason = "there is one for the life of the program")]
 pub enum Runtime {
     /// One microVM per job.
     MicroVms(MicroVms),

@@ -79,6 +79,8 @@ pub(super) struct Description {
     pub socket: PathBuf,
     /// For example `20.10.24`.
     pub version: String,
+    /// Of the program that makes its containers, if it says that it is runc.
+    pub runc: String,
     /// The root of a container is another user on the host.
     pub maps_users: bool,
     /// System calls are filtered.
@@ -104,9 +106,13 @@ impl Engine {
         let has = |name: &str| options.iter().any(|option| option.contains(name));
         let driver = info.driver.unwrap_or_default();
         let quota = matches!(driver.as_str(), "btrfs" | "zfs");
+        let version = api.version().await.asked("ask the engine for its version")?;
+        let components = version.components.unwrap_or_default();
+        let runc = components.into_iter().find(|component| component.name == "runc");
         let description = Description {
             socket,
             version: info.server_version.unwrap_or_default(),
+            runc: runc.map(|runc| runc.version).unwrap_or_default(),
             maps_users: has("name=userns") || has("name=rootless"),
             filters_calls: has("name=seccomp"),
             limits_root: quota,

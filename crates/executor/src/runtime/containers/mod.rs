@@ -17,6 +17,7 @@ mod disk;
 mod engine;
 mod images;
 mod machine;
+mod runc;
 mod step;
 mod workspace;
 
@@ -124,25 +125,32 @@ impl Containers {
     }
 
     /// What is known of the engine, for people; and what is missing of its protection, each with its cure.
-    pub fn describe(&self) -> (String, Vec<(&'static str, &'static str)>) {
-        let Description { socket, version, maps_users, filters_calls, limits_root } =
+    pub fn describe(&self) -> (String, Vec<(String, &'static str)>) {
+        let Description { socket, version, runc, maps_users, filters_calls, limits_root } =
             &self.engine.description;
         let mut missing = Vec::new();
+        for defect in runc::defects(runc) {
+            missing.push((
+                format!("runc {runc} has a known way out: {defect}"),
+                "install a later runc, unless your distribution has mended this one without a new number",
+            ));
+        }
         if !maps_users {
             missing.push((
-                "the root of a container is root of this machine",
+                "the root of a container is root of this machine".to_owned(),
                 "start the engine with user namespaces: \"userns-remap\": \"default\" in /etc/docker/daemon.json",
             ));
         }
         if !filters_calls {
             missing.push((
-                "system calls of jobs are not filtered",
+                "system calls of jobs are not filtered".to_owned(),
                 "use an engine and a kernel with seccomp",
             ));
         }
         if !limits_root {
             missing.push((
-                "the engine does not limit what jobs write: the executor looks every few seconds",
+                "the engine does not limit what jobs write: the executor looks every few seconds"
+                    .to_owned(),
                 "put the engine's data on btrfs or zfs and let it use that storage driver",
             ));
         }
