@@ -108,6 +108,9 @@ pub enum RuntimeError {
     /// `EXECUTOR_RUNTIME=firecracker`, and it does not run here.
     #[error("Firecracker does not work here: {0}")]
     NoFirecracker(String),
+    /// Files that steps leave behind belong to root, or to whomever the engine maps it to.
+    #[error("plain containers need root: nobody else can remove what steps write")]
+    NotRoot,
     /// There is no container engine.
     #[error(transparent)]
     Engine(#[from] EngineError),

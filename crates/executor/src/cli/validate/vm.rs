@@ -17,7 +17,7 @@ const DISK_MIB: u64 = 64;
 pub(super) async fn checks(config: &Config) -> Vec<Check> {
     let runtime = match Runtime::open(config).await {
         Ok(runtime) => runtime,
-        Err(error @ RuntimeError::Engine(_)) => {
+        Err(error @ (RuntimeError::Engine(_) | RuntimeError::NotRoot)) => {
             return vec![check("container engine", cannot_open(&error))];
         }
         Err(error) => return vec![check("vm-image", cannot_open(&error))],
@@ -76,6 +76,7 @@ fn cannot_open(error: &RuntimeError) -> Finding {
             "install Firecracker 1.16.1 or later with its jailer and run as root on a machine with KVM, or set EXECUTOR_RUNTIME=auto"
         }
         RuntimeError::Images(_) | RuntimeError::Io { .. } => "check EXECUTOR_STATE_DIR",
+        RuntimeError::NotRoot => "run as root, or set EXECUTOR_RUNTIME=auto for microVMs",
         RuntimeError::Engine(_) => {
             "install and start Docker Engine (docker.io) or Podman's API service, or name its socket by DOCKER_HOST=unix:///path"
         }

@@ -76,6 +76,9 @@ pub struct Containers {
 
 impl Containers {
     pub(super) async fn open(config: &Config) -> Result<Self, RuntimeError> {
+        if !nix::unistd::geteuid().is_root() {
+            return Err(RuntimeError::NotRoot);
+        }
         let state_dir = config.state_dir.clone();
         let io = |what: &str| {
             let what = format!("{what} in {}", config.state_dir.display());
