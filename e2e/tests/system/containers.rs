@@ -234,6 +234,28 @@ async fn the_settings_of_stock_executors_have_their_effect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_engine_keeps_the_images_that_were_used_last() {
+    let world = World::new().await;
+    world.instance.import_image("base");
+    let Some(engine) = Engine::start(world.path()).await else { return };
+    let mut executor = world.executor_on(Some(&engine), "one", &[]).await;
+    for image in ["executors.internal/base:1", IMAGE] {
+        let mut file = job("true");
+        file["steps"][0]["image"] = json!(image);
+        world.api.submit(&file).await.reaches("completed", PATIENCE).await;
+    }
+    let loaded = || engine.run(&["images", "--quiet", "executors.invalid/image"]).lines().count();
+    assert_eq!(loaded(), 2);
+    executor.program().stop(PATIENCE).await;
+    // Room for one of them: the next start makes it.
+    let small = [("EXECUTOR_IMAGE_CACHE_SIZE", "32M")];
+    let _executor = world.executor_on(Some(&engine), "one", &small).await;
+    until_true("the older image is gone", PATIENCE, async || loaded() == 1).await;
+    world.submit("true").await.reaches("completed", PATIENCE).await;
+    assert_eq!(loaded(), 1, "it was the one that was used last");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn validate_says_what_containers_do_not_protect() {
     let world = World::new().await;
     let Some(engine) = Engine::start(world.path()).await else { return };
