@@ -226,10 +226,29 @@ async fn the_settings_of_stock_executors_have_their_effect() {
     reaching.prints("stdout: looked", PATIENCE).await;
     assert!(reaching.log().await.contains("this is the host"), "{}", reaching.log().await);
     answer.join().unwrap();
-    let mounted =
-        engine.run(&["inspect", "--format", "{{.HostConfig.Binds}}", &engine.containers()[0]]);
+    let mounted = engine.run(&[
+        "inspect",
+        "--format",
+        "{{range .HostConfig.Mounts}}{{.Source}} {{end}}",
+        &engine.containers()[0],
+    ]);
     assert!(mounted.contains(seen.to_str().unwrap()), "{mounted}");
     reaching.cancel().await;
+    leaves_nothing(&executor, &engine).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_agent_that_dies_is_told_apart_from_a_failing_script() {
+    let world = World::new().await;
+    let Some(engine) = Engine::start(world.path()).await else { return };
+    let executor = world.executor_on(Some(&engine), "one", &[]).await;
+    let running = world.submit("echo started; sleep 600").await;
+    running.prints("started", PATIENCE).await;
+    let containers = engine.containers();
+    let agent = containers.iter().min_by_key(|name| name.len()).expect("it runs");
+    engine.run(&["kill", agent]);
+    let done = running.reaches("failed", PATIENCE).await;
+    assert_eq!(done["reason"], "guest_crashed", "{done:#}");
     leaves_nothing(&executor, &engine).await;
 }
 

@@ -120,6 +120,18 @@ impl Engine {
         Ok(Self { api, description })
     }
 
+    /// One that is not there, for tests of what is asked of it.
+    #[cfg(test)]
+    pub(super) fn nowhere() -> Self {
+        let api = Docker::connect_with_unix("/", 1, API_DEFAULT_VERSION);
+        Self { api: api.expect("nothing is sent"), description: Description::default() }
+    }
+
+    /// The same with so much time for an answer.
+    pub(super) fn patient(&self, time: Duration) -> Docker {
+        self.api.clone().with_timeout(time)
+    }
+
     /// The host as containers reach it: the gateway of the engine's own bridge, else the address that this
     /// machine sends from.
     pub(super) async fn host_address(&self) -> Option<IpAddr> {
@@ -182,6 +194,12 @@ impl Container {
         let options = InspectContainerOptions { size };
         let inspected = self.engine.api.inspect_container(&self.id, Some(options)).await;
         inspected.asked("look at the container")
+    }
+
+    /// Whether it runs, as far as the engine tells.
+    pub(super) async fn is_running(&self) -> bool {
+        let state = self.inspect(false).await.ok().and_then(|found| found.state);
+        state.and_then(|state| state.running).unwrap_or(false)
     }
 
     /// Sends a signal to its first process; one that ended is fine.

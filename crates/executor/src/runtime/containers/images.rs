@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::time::Duration;
 
 use bollard::query_parameters::{
     CreateImageOptionsBuilder, ListImagesOptionsBuilder, RemoveImageOptionsBuilder,
@@ -24,6 +25,8 @@ use super::engine::{Asked as _, Engine, EngineError};
 /// Repository of loaded images; the host does not exist, so nobody can push to it or pull from it.
 const REPOSITORY: &str = "executors.invalid/image";
 const AGENT_REPOSITORY: &str = "executors.invalid/agent";
+/// Time to take over a large image: the engine answers when it is done.
+const LOADING: Duration = Duration::from_secs(3600);
 /// Where the agent is in its image.
 pub(super) const AGENT_PATH: &str = "/agent";
 /// Writes a squashfs file as a tar archive.
@@ -134,7 +137,8 @@ impl EngineImages {
         let name = format!("{repository}:{tag}");
         let options = CreateImageOptionsBuilder::new().from_src("-").repo(&name).build();
         let body = bollard::body_try_stream(archive);
-        let loaded = self.engine.api.create_image(Some(options), Some(body), None);
+        let engine = self.engine.patient(LOADING);
+        let loaded = engine.create_image(Some(options), Some(body), None);
         loaded.try_collect::<Vec<_>>().await.asked("load an image")?;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use microvm::guest_client::{Failure, FailureKind, Usage};
@@ -17,7 +18,6 @@ use crate::runtime::network::MachineNetwork;
 /// A job's containers.
 pub struct ContainerMachine {
     pub(super) guest: GuestClient,
-    pub(super) agent: Container,
     pub(super) around: Surroundings,
     pub(super) etc: Etc,
     /// The engine's name of each image, in the order of the job's.
@@ -27,6 +27,7 @@ pub struct ContainerMachine {
     pub(super) steps: Mutex<Vec<Container>>,
     pub(super) used: Arc<Mutex<StepUsage>>,
     pub(super) report: String,
+    pub(super) destroyed: AtomicBool,
 }
 
 impl ContainerMachine {
@@ -52,12 +53,12 @@ impl ContainerMachine {
         let number = self.steps.lock().expect("no panic while held").len();
         let machine = &around.labels[MACHINE_LABEL];
         let body = step::body(&spec, &around);
-        let made = self.agent.engine.create(&format!("{machine}-{number}"), body).await;
+        let made = self.around.agent.engine.create(&format!("{machine}-{number}"), body).await;
         let container = made.map_err(|error| step::engine_failure(&error))?;
         self.steps.lock().expect("no panic while held").push(container.clone());
         self.disk.step(Some(container.clone()));
         let used = Arc::clone(&self.used);
-        ContainerExec::start(container, &spec, self.disk.full(), around.max_processes, used).await
+        ContainerExec::start(container, &spec, &around, self.disk.full(), used).await
     }
 
     pub(in crate::runtime) fn usage(&self) -> Usage {
@@ -80,17 +81,23 @@ impl ContainerMachine {
     }
 
     pub(in crate::runtime) async fn destroy(&self) {
-        let mut containers = std::mem::take(&mut *self.steps.lock().expect("no panic while held"));
-        containers.push(self.agent.clone());
-        remove(containers, Some(self.run_dir.clone())).await;
+        remove(self.containers(), Some(self.run_dir.clone())).await;
+        self.destroyed.store(true, Ordering::Relaxed);
+    }
+
+    /// Its containers, the agent's last.
+    fn containers(&self) -> Vec<Container> {
+        let steps = self.steps.lock().expect("no panic while held");
+        steps.iter().chain([&self.around.agent]).cloned().collect()
     }
 }
 
 impl Drop for ContainerMachine {
     fn drop(&mut self) {
-        let mut containers = std::mem::take(self.steps.get_mut().expect("no panic while held"));
-        containers.push(self.agent.clone());
-        Parts { containers, run_dir: Some(self.run_dir.clone()), network: None }.abandon();
+        if !self.destroyed.load(Ordering::Relaxed) {
+            let (containers, run_dir) = (self.containers(), Some(self.run_dir.clone()));
+            Parts { containers, run_dir, network: None }.abandon();
+        }
     }
 }
 

@@ -25,10 +25,11 @@ use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig};
+use bollard::models::{ContainerCreateBody, ContainerSummary, HostConfig, Mount, MountType};
 use microvm::RunDirs;
 use microvm::agent::{
     AGENT_WORKSPACE, Agent, CONTAINER_ARGUMENT, CONTAINER_CHANNELS, GATEWAY_HOST, WORKSPACE,
@@ -261,14 +262,14 @@ impl Containers {
             (began.elapsed() - unpacked).as_millis(),
         );
         let etc = self.etc(&run_dir, has_network);
-        let mut binds = vec![format!("{}:{WORKSPACE}", self.seen_by_engine(&workspace))];
+        let mut mounts = vec![self.mount(&workspace, WORKSPACE)];
         for (path, seen) in etc.write().map_err(host("the job's folder"))? {
-            binds.push(format!("{}:{seen}", self.seen_by_engine(&path)));
+            mounts.push(self.mount(&path, seen));
         }
         let around = Surroundings {
             image: String::new(),
-            agent: agent.id.clone(),
-            binds,
+            agent: agent.clone(),
+            mounts,
             labels,
             vcpus: spec.vcpus,
             memory_mib: spec.memory_mib,
@@ -279,7 +280,6 @@ impl Containers {
         let (_, network) = parts.keep();
         let machine = ContainerMachine {
             guest,
-            agent,
             around,
             etc,
             images: names,
@@ -288,6 +288,7 @@ impl Containers {
             steps: Mutex::default(),
             used: Arc::default(),
             report,
+            destroyed: AtomicBool::new(false),
         };
         Ok((machine, network))
     }
@@ -302,8 +303,8 @@ impl Containers {
         .into()
     }
 
-    /// A path below the state directory, as the engine sees it.
-    fn seen_by_engine(&self, path: &Path) -> String {
+    /// Shows something below the state directory to a container.
+    fn mount(&self, path: &Path, target: &str) -> Mount {
         // Run directories are canonical, the state directory may be reached by a link.
         let state =
             std::fs::canonicalize(&self.state_dir).unwrap_or_else(|_| self.state_dir.clone());
@@ -311,7 +312,12 @@ impl Containers {
             Ok(below) if self.engine_dir != self.state_dir => self.engine_dir.join(below),
             _ => path.to_owned(),
         };
-        seen.display().to_string()
+        Mount {
+            typ: Some(MountType::BIND),
+            source: Some(seen.display().to_string()),
+            target: Some(target.to_owned()),
+            ..Mount::default()
+        }
     }
 
     fn etc(&self, run_dir: &Path, has_network: bool) -> Etc {
@@ -329,8 +335,6 @@ impl Containers {
         run_dir: &Path,
         labels: HashMap<String, String>,
     ) -> Result<ContainerCreateBody, StartError> {
-        let bind =
-            |name: &str, to: &str| format!("{}:{to}", self.seen_by_engine(&run_dir.join(name)));
         let owned = |words: &[&str]| Some(words.iter().map(|&word| word.to_owned()).collect());
         Ok(ContainerCreateBody {
             image: Some(self.images.agent().await?),
@@ -338,9 +342,9 @@ impl Containers {
             hostname: Some("job".to_owned()),
             labels: Some(labels),
             host_config: Some(HostConfig {
-                binds: Some(vec![
-                    bind("channels", CONTAINER_CHANNELS),
-                    bind("workspace", AGENT_WORKSPACE),
+                mounts: Some(vec![
+                    self.mount(&run_dir.join("channels"), CONTAINER_CHANNELS),
+                    self.mount(&run_dir.join("workspace"), AGENT_WORKSPACE),
                 ]),
                 network_mode: Some("none".to_owned()),
                 ipc_mode: Some("private".to_owned()),

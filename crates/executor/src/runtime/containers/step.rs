@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bollard::models::{
-    ContainerCreateBody, ContainerStatsResponse, HostConfig, HostConfigLogConfig,
+    ContainerCreateBody, ContainerStatsResponse, HostConfig, HostConfigLogConfig, Mount,
 };
 use bollard::query_parameters::StatsOptionsBuilder;
 use futures_util::StreamExt as _;
@@ -20,6 +20,8 @@ use super::attach::{Input, Output};
 use super::disk::Full;
 use super::engine::{Container, EngineError};
 
+/// Exit code of what was ended by SIGKILL.
+const KILLED: i64 = 137;
 /// Time for a program that was hung up.
 const HANG_UP: Duration = Duration::from_secs(5);
 /// What container engines give to root and steps have no use for: raw packets, devices, the audit log, and
@@ -32,9 +34,9 @@ pub(super) struct Surroundings {
     /// The engine's name of its image.
     pub image: String,
     /// The container whose network and processes it shares.
-    pub agent: String,
-    /// Folders and files of this machine, as the engine sees them, with where the step does.
-    pub binds: Vec<String>,
+    pub agent: Container,
+    /// Folders and files of this machine.
+    pub mounts: Vec<Mount>,
     pub labels: HashMap<String, String>,
     /// 0 = no limit.
     pub vcpus: u32,
@@ -49,7 +51,7 @@ pub(super) struct Surroundings {
 /// The container of a step; a function of the step.
 pub(super) fn body(spec: &ExecSpec, around: &Surroundings) -> ContainerCreateBody {
     let memory = i64::try_from(around.memory_mib << 20).ok().filter(|bytes| *bytes > 0);
-    let with_agent = format!("container:{}", around.agent);
+    let with_agent = format!("container:{}", around.agent.id);
     let (program, arguments) = spec.argv.split_at(1.min(spec.argv.len()));
     let text = |text: &str| Some(text.to_owned());
     let has_input = spec.stdin || spec.tty.is_some();
@@ -68,7 +70,7 @@ pub(super) fn body(spec: &ExecSpec, around: &Surroundings) -> ContainerCreateBod
         tty: spec.tty.map(|_| true),
         labels: Some(around.labels.clone()),
         host_config: Some(HostConfig {
-            binds: Some(around.binds.clone()),
+            mounts: Some(around.mounts.clone()),
             network_mode: Some(with_agent.clone()),
             pid_mode: Some(with_agent),
             ipc_mode: text("private"),
@@ -104,6 +106,7 @@ fn last_wins(env: &[String]) -> Vec<String> {
 /// A running step. Dropping it leaves its container to the machine, which removes it.
 pub struct ContainerExec {
     container: Container,
+    agent: Container,
     /// Only ever borrowed alone: the mutex is what lets the step be shared while somebody kills it.
     output: Mutex<Output>,
     input: ContainerInput,
@@ -161,8 +164,8 @@ impl ContainerExec {
     pub(super) async fn start(
         container: Container,
         spec: &ExecSpec,
+        around: &Surroundings,
         full: Full,
-        max_processes: u32,
         total: Arc<Mutex<StepUsage>>,
     ) -> Result<Self, GuestError> {
         let attached = match spec.tty {
@@ -183,6 +186,7 @@ impl ContainerExec {
         let stats = tokio::spawn(watch(container.clone(), Arc::clone(&usage))).abort_handle();
         Ok(Self {
             container,
+            agent: around.agent.clone(),
             output: Mutex::new(output),
             input,
             started: Instant::now(),
@@ -192,7 +196,7 @@ impl ContainerExec {
             usage,
             total,
             stats,
-            max_processes: max_processes.into(),
+            max_processes: around.max_processes.into(),
         })
     }
 
@@ -235,6 +239,10 @@ impl ContainerExec {
         self.container.ended().await.map_err(|error| engine_failure(&error))?;
         let found = self.container.inspect(false).await.map_err(|error| engine_failure(&error))?;
         let state = found.state.unwrap_or_default();
+        // The agent's end kills the steps: then it is that which went wrong.
+        if state.exit_code == Some(KILLED) && !self.agent.is_running().await {
+            return Err(GuestError::Gone("the container of the job's agent ended".to_owned()));
+        }
         let usage = *self.usage.lock().expect("no panic while held");
         self.total.lock().expect("no panic while held").add(usage);
         Ok(ExecResult {
@@ -326,12 +334,13 @@ fn start_failure(error: &EngineError) -> GuestError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::containers::engine::Engine;
 
     fn around() -> Surroundings {
         Surroundings {
             image: "executors.invalid/image:0".into(),
-            agent: "a0".into(),
-            binds: vec!["/state/workspace:/data".into()],
+            agent: Container { engine: Engine::nowhere(), id: "a0".into() },
+            mounts: vec![Mount { target: Some("/data".into()), ..Mount::default() }],
             labels: HashMap::from([("executors.machine".into(), "m".into())]),
             vcpus: 2,
             memory_mib: 1024,
@@ -360,8 +369,9 @@ mod tests {
             body(&ExecSpec::default(), &Surroundings { vcpus: 0, memory_mib: 0, ..around() });
         let host = body.host_config.unwrap();
         assert!(!host.privileged.unwrap_or(false));
-        assert_eq!(host.binds.unwrap(), ["/state/workspace:/data"]);
-        assert_eq!((host.devices, host.cap_add, host.userns_mode), (None, None, None));
+        assert_eq!(host.mounts, Some(around().mounts));
+        assert_eq!((host.binds, host.devices, host.cap_add), (None, None, None));
+        assert_eq!(host.userns_mode, None);
         assert!(![host.network_mode, host.pid_mode, host.ipc_mode].contains(&Some("host".into())));
         assert_eq!((host.memory, host.nano_cpus), (None, None), "0 is no limit");
     }
