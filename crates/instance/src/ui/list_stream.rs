@@ -6,10 +6,9 @@ use std::time::Duration;
 use axum::response::sse::Event;
 use http::HeaderMap;
 use store::Subscription;
-use tokio::time::Instant;
 
 use super::format;
-use super::sse::Source;
+use super::sse::{Glances, Source};
 
 /// Changes within this time are sent as one.
 const PACE: Duration = Duration::from_millis(500);
@@ -25,29 +24,23 @@ pub(super) trait Fragment: Send + 'static {
 /// Follows a list.
 pub(super) struct ListSource<F> {
     fragment: F,
-    wake: Subscription,
+    glances: Glances,
     /// [`format::mark`] of what the page shows.
     shown: String,
-    looked: Option<Instant>,
 }
 
 impl<F: Fragment> ListSource<F> {
     /// `wake` must have been subscribed for what the fragment shows; `shown` is the [`format::mark`] of
     /// what the page has, from its address or the last event.
     pub(super) fn new(fragment: F, wake: Subscription, shown: &str) -> Self {
-        Self { fragment, wake, shown: shown.to_owned(), looked: None }
+        Self { fragment, glances: Glances::new(wake, PACE, IDLE), shown: shown.to_owned() }
     }
 }
 
 impl<F: Fragment + Sync> Source for ListSource<F> {
     async fn next(&mut self) -> store::Result<Option<Vec<Event>>> {
         loop {
-            if let Some(looked) = self.looked {
-                // A wake-up, or time to look anyway; both are fine.
-                drop(tokio::time::timeout(IDLE, self.wake.changed()).await);
-                tokio::time::sleep_until(looked + PACE).await;
-            }
-            self.looked = Some(Instant::now());
+            self.glances.due().await;
             let html = self.fragment.render().await?;
             let mark = format::mark(&html);
             if self.shown != mark {

@@ -10,6 +10,7 @@ use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::{StreamExt as _, stream};
 use http::{HeaderValue, StatusCode, header};
+use store::Subscription;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 
@@ -28,6 +29,38 @@ const RECHECK: Duration = Duration::from_secs(15);
 pub(super) trait Source: Send + 'static {
     /// Waits for the next events. `Ok(None)`: nothing more will come.
     fn next(&mut self) -> impl Future<Output = store::Result<Option<Vec<Event>>>> + Send;
+}
+
+/// When a source looks: at once, then at each wake-up, but not too often, and now and then without one.
+pub(super) struct Glances {
+    wake: Subscription,
+    /// Changes within this time are sent together.
+    pace: Duration,
+    /// Looked at again without a wake-up.
+    idle: Duration,
+    last: Option<Instant>,
+}
+
+impl Glances {
+    /// `wake` must have been subscribed before the source's first look.
+    pub(super) fn new(wake: Subscription, pace: Duration, idle: Duration) -> Self {
+        Self { wake, pace, idle, last: None }
+    }
+
+    /// Waits until it is time to look.
+    pub(super) async fn due(&mut self) {
+        if let Some(last) = self.last {
+            // A wake-up, or time to look anyway; both are fine.
+            drop(tokio::time::timeout(self.idle, self.wake.changed()).await);
+            tokio::time::sleep_until(last + self.pace).await;
+        }
+        self.at_once();
+    }
+
+    /// It looks without waiting: there was more than one look took.
+    pub(super) fn at_once(&mut self) {
+        self.last = Some(Instant::now());
+    }
 }
 
 struct Follower<S> {

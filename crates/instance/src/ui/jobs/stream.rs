@@ -11,15 +11,14 @@ use axum::response::Response;
 use axum::response::sse::Event;
 use http::HeaderMap;
 use serde::Deserialize;
-use store::{Job, LogEntry, Subscription, Topic};
-use tokio::time::Instant;
+use store::{Job, LogEntry, Topic};
 
 use super::position::Position;
 use super::{find, held, log, show};
 use crate::App;
 use crate::http::error::Error;
 use crate::ui::ansi::Renderer;
-use crate::ui::sse::{self, Source};
+use crate::ui::sse::{self, Glances, Source};
 use crate::ui::visitor::Visitor;
 use crate::ui::{format, list_stream};
 
@@ -61,13 +60,12 @@ pub(in crate::ui) async fn stream(
         app: Arc::clone(&app),
         visitor: visitor.clone(),
         id,
-        wake,
+        glances: Glances::new(wake, PACE, IDLE),
         position,
         renderers: BTreeMap::new(),
         summaries: BTreeMap::new(),
         head: at.head,
         side: at.side,
-        looked: None,
         more: false,
         ended: false,
     };
@@ -79,7 +77,7 @@ struct JobSource {
     visitor: Visitor,
     id: i64,
     yours: bool,
-    wake: Subscription,
+    glances: Glances,
     position: Position,
     renderers: BTreeMap<i64, Renderer>,
     summaries: BTreeMap<i64, String>,
@@ -87,7 +85,6 @@ struct JobSource {
     head: String,
     /// The same of the right part.
     side: String,
-    looked: Option<Instant>,
     /// There was more output than one look took.
     more: bool,
     ended: bool,
@@ -99,12 +96,10 @@ impl Source for JobSource {
             if self.ended {
                 return Ok(None);
             }
-            if let Some(looked) = self.looked.filter(|_| !self.more) {
-                // A wake-up, or time to look anyway; both are fine.
-                drop(tokio::time::timeout(IDLE, self.wake.changed()).await);
-                tokio::time::sleep_until(looked + PACE).await;
+            match self.more {
+                true => self.glances.at_once(),
+                false => self.glances.due().await,
             }
-            self.looked = Some(Instant::now());
             let events = self.look().await?;
             if !events.is_empty() {
                 return Ok(Some(events));

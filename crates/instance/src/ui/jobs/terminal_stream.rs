@@ -12,15 +12,14 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use http::HeaderMap;
 use protocol::hold::MAX_CHUNK;
 use serde::Deserialize;
-use store::{Stream, Subscription, Topic};
-use tokio::time::Instant;
+use store::{Stream, Topic};
 
 use super::held;
 use super::terminal::find_terminal;
 use crate::App;
 use crate::http::error::Error;
 use crate::ui::list_stream;
-use crate::ui::sse::{self, Source};
+use crate::ui::sse::{self, Glances, Source};
 use crate::ui::visitor::Admin;
 
 /// What is printed within this time is sent together; short enough for typing not to lag.
@@ -54,10 +53,9 @@ pub(super) async fn stream(
     let source = TerminalSource {
         app: Arc::clone(&app),
         id: terminal,
-        wake,
+        glances: Glances::new(wake, PACE, IDLE),
         from,
         size: (0, 0),
-        looked: None,
         more: false,
         ended: false,
     };
@@ -67,12 +65,11 @@ pub(super) async fn stream(
 struct TerminalSource {
     app: Arc<App>,
     id: i64,
-    wake: Subscription,
+    glances: Glances,
     /// Bytes of output that the page has.
     from: u64,
     /// The size that the page was told.
     size: (u16, u16),
-    looked: Option<Instant>,
     /// There was more output than one look took.
     more: bool,
     ended: bool,
@@ -84,12 +81,10 @@ impl Source for TerminalSource {
             if self.ended {
                 return Ok(None);
             }
-            if let Some(looked) = self.looked.filter(|_| !self.more) {
-                // A wake-up, or time to look anyway; both are fine.
-                drop(tokio::time::timeout(IDLE, self.wake.changed()).await);
-                tokio::time::sleep_until(looked + PACE).await;
+            match self.more {
+                true => self.glances.at_once(),
+                false => self.glances.due().await,
             }
-            self.looked = Some(Instant::now());
             let events = self.look().await?;
             if !events.is_empty() {
                 return Ok(Some(events));
