@@ -109,3 +109,37 @@ fn print(check: &Check) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    /// Of the literals in calls of `check` in this module, and of the three that are put together.
+    fn names_in_code() -> BTreeSet<&'static str> {
+        let sources = [
+            include_str!("instance.rs"),
+            include_str!("machine.rs"),
+            include_str!("mod.rs"),
+            include_str!("tools.rs"),
+            include_str!("vm.rs"),
+        ];
+        let code = sources.map(|source| source.split("#[cfg(test)]").next().unwrap());
+        let calls = code.into_iter().flat_map(|code| code.split("check(").skip(1));
+        let literals =
+            calls.filter_map(|call| call.trim_start().strip_prefix('"')?.split('"').next());
+        let programs = executor::runtime::containers::PROGRAMS.map(|(program, ..)| program);
+        literals.chain(programs).chain(["container", "microVM"]).collect()
+    }
+
+    #[test]
+    fn every_line_has_its_row_in_the_troubleshooting_page() {
+        let page = include_str!("../../../../../docs/troubleshooting.md");
+        let lines = page.split("\n## Jobs").next().unwrap().lines();
+        let rows = lines.filter_map(|line| line.strip_prefix("| ")?.split(" | ").next());
+        let documented: BTreeSet<&str> = rows.flat_map(|row| row.split(", ")).collect();
+        let mut expected = names_in_code();
+        assert!(expected.len() > 20, "{expected:?}");
+        expected.insert("Line"); // the heading of the column
+        assert_eq!(documented, expected);
+    }
+}

@@ -19,9 +19,9 @@ use crate::http::api::types::JobSubmitted;
   instance job submit build.yaml --follow > build.log
   generate-job | instance job submit -
 
-With --follow the exit code is the job's: 0 when it completed, the exit code of the step that failed,
-1 when it ended otherwise (time-out, out of memory, canceled …), 130 after Ctrl-C. Ctrl-C does not
-stop the job.")]
+With --follow the exit code is the job's: 0 when it completed, that of the step that failed, 1 when
+it ended otherwise (time-out, out of memory, canceled …), 130 after Ctrl-C, which does not stop the
+job.")]
 pub struct Args {
     /// YAML or JSON; - reads standard input.
     file: PathBuf,

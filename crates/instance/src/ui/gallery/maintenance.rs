@@ -58,7 +58,7 @@ fn row(id: i64, name: &str) -> ExecutorRow {
         last_seen: format::ago(NOW - 3000, NOW),
         version: "0.1.0".to_owned(),
         platform: "linux/amd64".to_owned(),
-        held: vec![HeldLink { job: 5, left: format::left(NOW + 27 * MINUTE, NOW) }],
+        held: Vec::new(),
         jobs: vec![
             JobLink { id: 41, title: "count lines of every source file".to_owned() },
             JobLink { id: 42, title: String::new() },
@@ -78,6 +78,11 @@ fn row(id: i64, name: &str) -> ExecutorRow {
 }
 
 fn rows() -> Vec<ExecutorRow> {
+    let keeping = ExecutorRow {
+        capacity: Some(Capacity { text: "3/4".to_owned(), pips: vec![true, true, true, false] }),
+        held: vec![HeldLink { job: 5, left: format::left(NOW + 27 * MINUTE, NOW) }],
+        ..row(1, "build-farm-01.internal.example.com")
+    };
     let draining = ExecutorRow {
         dot: "amber",
         status: "Draining",
@@ -93,6 +98,7 @@ fn rows() -> Vec<ExecutorRow> {
         sandboxed: false,
         queues: vec!["codeintel".to_owned()],
         jobs: vec![],
+        capacity: Some(Capacity { text: "0/2".to_owned(), pips: vec![false, false] }),
         ..row(3, "laptop-of-grace")
     };
     let old = ExecutorRow {
@@ -111,7 +117,7 @@ fn rows() -> Vec<ExecutorRow> {
         }),
         ..row(4, "exec-7")
     };
-    vec![row(1, "build-farm-01.internal.example.com"), draining, plain, old]
+    vec![keeping, draining, plain, old]
 }
 
 fn repositories() -> RepositoriesPage {
