@@ -2,7 +2,7 @@
 //! one that a call needs. Arguments are never a shell string; credentials are never arguments.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use nix::sys::signal::{Signal, killpg};
@@ -87,6 +87,12 @@ pub(super) enum Reach {
     Instance,
 }
 
+/// Where git stops to look for the repository of `dir`. It wants an absolute path.
+fn ceiling(dir: &Path) -> PathBuf {
+    let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
+    dir.parent().unwrap_or(&dir).to_owned()
+}
+
 /// One call of git.
 pub(super) struct Git {
     command: Command,
@@ -111,6 +117,8 @@ impl Git {
             .env("GIT_CONFIG_GLOBAL", "/dev/null")
             .env("GIT_TERMINAL_PROMPT", "0")
             .env("GIT_LFS_SKIP_SMUDGE", "1")
+            // `dir` or nothing: the state directory may be in somebody's work tree.
+            .env("GIT_CEILING_DIRECTORIES", ceiling(dir))
             .env(
                 "GIT_ALLOW_PROTOCOL",
                 match reach {

@@ -186,6 +186,15 @@ mod tests {
     use super::*;
 
     #[tokio::test]
+    async fn a_mirror_in_a_work_tree_is_a_repository_of_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        Git::new(dir.path(), "init", Reach::Local).arg("--quiet").run().await.unwrap();
+        let mirror = dir.path().join("state/mirror.git");
+        Mirror::open(&mirror).await.unwrap();
+        assert!(mirror.join("HEAD").exists(), "git took the repository around it");
+    }
+
+    #[tokio::test]
     async fn a_mirror_whose_git_was_killed_is_as_good_as_new() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("mirror");
