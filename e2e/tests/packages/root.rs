@@ -4,10 +4,12 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use e2e::processes;
+use e2e::processes::{self, Process};
 use e2e::program::{Program, run_command};
 use e2e::wait::{until, until_true};
 use e2e::world::PATIENCE;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// What packages leave behind is looked for everywhere else: package managers and logs keep what they like.
 const UNWATCHED: [&str; 5] =
@@ -93,7 +95,7 @@ impl Root {
         let machine = Program::start("systemd", boot, folder);
         let leader = until("systemd runs", PATIENCE, async || {
             let children = processes::descendants(machine.pid());
-            children.iter().find(|child| child.command.contains("systemd/systemd")).map(|c| c.pid)
+            children.into_iter().find(|child| child.command.contains("systemd/systemd"))
         })
         .await;
         let booted = Booted { machine, leader };
@@ -128,14 +130,23 @@ impl Root {
 /// The system with systemd running in it.
 pub struct Booted {
     machine: Program,
-    leader: i32,
+    leader: Process,
+}
+
+/// It outlives a systemd-nspawn that is killed.
+impl Drop for Booted {
+    fn drop(&mut self) {
+        if self.leader.lives() {
+            let _ = kill(Pid::from_raw(self.leader.pid), Signal::SIGKILL); // it may end meanwhile
+        }
+    }
 }
 
 impl Booted {
     /// A program in it.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.leader.to_string(), "--all", program]);
+        command.args(["--target", &self.leader.pid.to_string(), "--all", program]);
         command
             .env_clear()
             .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
