@@ -68,12 +68,14 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// An optional boolean without default.
+    /// An optional boolean without default. One that cannot be read counts as unset: nothing shall follow from it.
     pub(super) fn flag(&mut self, var: &Var) -> Option<bool> {
         if !self.is_set(var.name) {
             return None;
         }
-        Some(self.parse(var, "bool", go_syntax::boolean))
+        let mistakes = self.mistakes.len();
+        let value = self.parse(var, "bool", go_syntax::boolean);
+        (self.mistakes.len() == mistakes).then_some(value)
     }
 
     /// What `docker login` wrote for this user, as far as it wrote passwords; nothing if there is no such file.

@@ -91,6 +91,9 @@ fn plain_containers_need_a_word_about_the_danger() {
         assert_eq!(runtime(&env).unwrap(), RuntimeChoice::Docker);
         env = minimal();
     }
+    env.insert("EXECUTOR_USE_FIRECRACKER", "nope");
+    assert_eq!(Config::load(&env).unwrap_err().mistakes.len(), 1, "nothing follows from it");
+    env = minimal();
     env.insert("EXECUTOR_DANGER_ALLOW_CONTAINERS", "true");
     assert_eq!(runtime(&env).unwrap(), RuntimeChoice::MicroVms(VmmChoice::Auto));
     env.insert("EXECUTOR_USE_FIRECRACKER", "true");
