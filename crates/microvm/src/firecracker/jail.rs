@@ -265,21 +265,41 @@ mod tests {
 
     use super::*;
 
+    /// Puts something in the way of a folder; the second path is a file of somebody else's.
+    type Plant = fn(&Path, &Path);
+
+    const PLANTED: [(&str, Plant); 5] = [
+        ("a link to a folder", |path, theirs| symlink(theirs.parent().unwrap(), path).unwrap()),
+        ("a link to a file", |path, theirs| symlink(theirs, path).unwrap()),
+        ("a hard link", |path, theirs| fs::hard_link(theirs, path).unwrap()),
+        ("a pipe", |path, _| nix::unistd::mkfifo(path, nix::sys::stat::Mode::S_IRWXU).unwrap()),
+        ("a socket", |path, _| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
+    ];
+
     #[test]
     fn what_is_planted_in_the_way_of_a_jail_is_not_followed() {
         let below = Path::new("firecracker/vm/root");
-        for planted in
-            ["jail", "jail/firecracker", "jail/firecracker/vm", "jail/firecracker/vm/root"]
-        {
-            let (dir, elsewhere) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-            let link = dir.path().join(planted);
-            fs::create_dir_all(link.parent().unwrap()).unwrap();
-            symlink(elsewhere.path(), &link).unwrap();
-            assert!(make_root(&dir.path().join(BASE), below).is_err(), "{planted}");
-            assert_eq!(fs::read_dir(elsewhere.path()).unwrap().count(), 0, "{planted}");
-            fs::remove_file(&link).unwrap();
-            fs::write(&link, "a file").unwrap();
-            assert!(make_root(&dir.path().join(BASE), below).is_err(), "{planted}");
+        let places =
+            ["jail", "jail/firecracker", "jail/firecracker/vm", "jail/firecracker/vm/root"];
+        for place in places {
+            for (what, plant) in PLANTED {
+                let dir = tempfile::tempdir().unwrap();
+                let theirs = dir.path().join("elsewhere/theirs");
+                fs::create_dir(theirs.parent().unwrap()).unwrap();
+                fs::write(&theirs, "theirs").unwrap();
+                let looks = || {
+                    let seen = fs::metadata(&theirs).unwrap();
+                    (seen.mode(), seen.uid(), seen.len(), seen.mtime_nsec())
+                };
+                let before = looks();
+                let path = dir.path().join(place);
+                fs::create_dir_all(path.parent().unwrap()).unwrap();
+                plant(&path, &theirs);
+                assert!(make_root(&dir.path().join(BASE), below).is_err(), "{what} at {place}");
+                assert_eq!(looks(), before, "{what} at {place}");
+                let beside = fs::read_dir(theirs.parent().unwrap()).unwrap().count();
+                assert_eq!(beside, 1, "{what} at {place}");
+            }
         }
         let dir = tempfile::tempdir().unwrap();
         let root = make_root(&dir.path().join(BASE), below).unwrap();

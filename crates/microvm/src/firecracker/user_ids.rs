@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Above the ranges of systemd (524 288 to 1 879 048 191 has its containers' ids, of which these were never
@@ -39,7 +39,7 @@ impl UserId {
             if of_processes.contains(&id) {
                 continue;
             }
-            let lock = File::create(dir.join(id.to_string()))?;
+            let lock = open_lock(&dir.join(id.to_string()))?;
             if lock.try_lock().is_ok() {
                 return Ok(Self { id, _lock: lock });
             }
@@ -51,6 +51,12 @@ impl UserId {
     pub fn get(&self) -> u32 {
         self.id
     }
+}
+
+/// Neither follows what somebody planted there, nor changes it, nor waits for it.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    File::options().create(true).truncate(false).write(true).custom_flags(flags).open(path)
 }
 
 fn users_of_processes() -> io::Result<HashSet<u32>> {
@@ -75,6 +81,20 @@ mod tests {
         // Other tests fork: until they exec, their children hold the lock, too.
         let again = std::iter::repeat_with(take).find_map(Result::ok).unwrap();
         assert_eq!(again.get(), id);
+    }
+
+    #[test]
+    fn a_planted_lock_is_refused_and_not_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let theirs = dir.path().join("theirs");
+        fs::write(&theirs, "theirs").unwrap();
+        std::os::unix::fs::symlink(&theirs, dir.path().join("link")).unwrap();
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert!(open_lock(&dir.path().join("link")).is_err());
+        assert!(open_lock(&pipe).is_err());
+        open_lock(&theirs).unwrap();
+        assert_eq!(fs::read(theirs).unwrap(), b"theirs");
     }
 
     #[test]
