@@ -25,6 +25,7 @@ pub mod kernel;
 mod kernel_args;
 pub mod net;
 mod orphans;
+mod own_files;
 mod pidfd;
 mod qemu;
 mod qmp;

@@ -7,13 +7,13 @@
 
 use std::fs::{self, DirBuilder, File, TryLockError};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::cgroup;
 use crate::firecracker::jail;
-use crate::orphans;
+use crate::{orphans, own_files};
 
 const VMS: &str = "vms";
 const LOCK: &str = "owner.lock";
@@ -38,16 +38,20 @@ impl RunDirs {
     /// Takes a fresh place under `state_dir` and locks it for the life of the value.
     ///
     /// # Errors
-    /// If the folder cannot be made.
+    /// If the folder cannot be made, or what is there is not ours.
     pub fn open(state_dir: &Path) -> io::Result<Self> {
+        DirBuilder::new().recursive(true).create(state_dir)?;
         let vms = state_dir.join(VMS);
-        DirBuilder::new().recursive(true).mode(0o700).create(&vms)?;
+        own_files::dir(&vms)?;
         // A reclaim that looks before the lock is held takes the folder away; then again.
         loop {
             let dir = vms.join(uuid::Uuid::now_v7().to_string());
-            DirBuilder::new().mode(0o700).create(&dir)?;
+            own_files::new_dir(&dir)?;
             let path = dir.join(LOCK);
-            let Ok(lock) = File::create(&path) else { continue };
+            let lock = match own_files::new_file(&path, 0o600) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                lock => lock?,
+            };
             lock.lock()?;
             if path.exists() {
                 let dir = fs::canonicalize(dir)?;
@@ -63,7 +67,7 @@ impl RunDirs {
 
     /// Whether the executor of that name, see [`Self::owner`], lives.
     pub fn is_alive(state_dir: &Path, owner: &str) -> bool {
-        let lock = File::open(state_dir.join(VMS).join(owner).join(LOCK));
+        let lock = own_files::open(&state_dir.join(VMS).join(owner).join(LOCK));
         lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(TryLockError::WouldBlock)))
     }
 
@@ -81,9 +85,11 @@ impl RunDirs {
     /// living one owns. Blocking.
     ///
     /// # Errors
-    /// If the folder cannot be read; single leftovers that resist are logged and tried again next time.
+    /// If the folder cannot be read or is not ours; single leftovers that resist are logged and tried again
+    /// next time.
     pub fn reclaim(state_dir: &Path) -> io::Result<Reclaimed> {
-        let vms = match fs::canonicalize(state_dir.join(VMS)) {
+        let found = fs::canonicalize(state_dir).map(|dir| dir.join(VMS));
+        let vms = match found.and_then(|vms| own_files::check_dir(&vms).map(|()| vms)) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Reclaimed::default());
             }
@@ -111,8 +117,9 @@ impl Drop for RunDirs {
 }
 
 fn reclaim_executor(dir: &Path, reclaimed: &mut Reclaimed) -> io::Result<()> {
+    own_files::check_dir(dir)?;
     // A folder whose lock is not there yet is being made, or being removed; both are another's business.
-    let lock = match File::open(dir.join(LOCK)) {
+    let lock = match own_files::open(&dir.join(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return remove_if_stale(dir),
         lock => lock?,
     };
@@ -134,9 +141,10 @@ fn reclaim_executor(dir: &Path, reclaimed: &mut Reclaimed) -> io::Result<()> {
 
 /// The run directories in `dir`.
 fn vms(dir: &Path) -> io::Result<Vec<PathBuf>> {
-    let paths: io::Result<Vec<PathBuf>> =
-        fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.path())).collect();
-    Ok(paths?.into_iter().filter(|path| path.is_dir()).collect())
+    let entries: io::Result<Vec<fs::DirEntry>> = fs::read_dir(dir)?.collect();
+    // Not what a link leads to.
+    let folders = entries?.into_iter().filter(|e| e.file_type().is_ok_and(|kind| kind.is_dir()));
+    Ok(folders.map(|entry| entry.path()).collect())
 }
 
 /// An executor that died between making its folder and its lock left an empty one.
@@ -163,10 +171,12 @@ fn lives_in(pid: i32, dir: &Path, jails: &[(u64, u64)]) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::{PermissionsExt, symlink};
     use std::process::{Child, Command};
     use std::time::Instant;
 
     use super::*;
+    use crate::own_files::planting::{ALL, expect_refusals};
 
     const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -212,5 +222,40 @@ mod tests {
         drop(RunDirs::open(state.path()).unwrap());
         assert_eq!(fs::read_dir(state.path().join(VMS)).unwrap().count(), 0);
         assert_eq!(RunDirs::reclaim(&state.path().join("none")).unwrap(), Reclaimed::default());
+    }
+
+    #[test]
+    fn what_is_planted_among_run_directories_is_refused() {
+        expect_refusals(&[VMS], &ALL, |state| RunDirs::open(state).map(drop));
+        expect_refusals(&[VMS], &ALL, |state| RunDirs::reclaim(state).map(drop));
+        let single = |state: &Path| {
+            let vms = state.join(VMS);
+            fs::set_permissions(&vms, fs::Permissions::from_mode(0o700))?;
+            let reclaimed = RunDirs::reclaim(state)?;
+            assert_eq!(reclaimed, Reclaimed::default());
+            assert!(!RunDirs::is_alive(state, "dead"));
+            reclaim_executor(&vms.join("dead"), &mut Reclaimed::default())
+        };
+        expect_refusals(&["vms/dead", "vms/dead/owner.lock"], &ALL, single);
+    }
+
+    #[test]
+    fn a_dead_executor_s_folder_does_not_lead_to_another_s() {
+        let state = tempfile::tempdir().unwrap();
+        let living = RunDirs::open(state.path()).unwrap();
+        let vm = living.path("vm");
+        fs::create_dir_all(vm.join("jail/firecracker/vm/root")).unwrap();
+        let dead = state.path().join(VMS).join("dead");
+        fs::create_dir_all(dead.join("one/jail")).unwrap();
+        fs::write(dead.join(LOCK), "").unwrap();
+        symlink(&vm, dead.join("two")).unwrap();
+        symlink(vm.join("jail/firecracker"), dead.join("one/jail/firecracker")).unwrap();
+        assert_eq!(jail::roots(&vm).len(), 1);
+        assert!(jail::roots(&dead.join("one")).is_empty());
+        assert_eq!(
+            RunDirs::reclaim(state.path()).unwrap(),
+            Reclaimed { processes: 0, run_dirs: 1 }
+        );
+        assert!(!dead.exists() && vm.join("jail/firecracker/vm/root").exists());
     }
 }

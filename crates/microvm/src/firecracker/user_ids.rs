@@ -5,15 +5,18 @@
 //! until they are reclaimed: an id that a process has is not free either.
 
 use std::collections::HashSet;
-use std::fs::{self, DirBuilder, File};
+use std::fs::{self, File};
 use std::io;
 use std::ops::Range;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+
+use crate::own_files;
 
 /// Above the ranges of systemd (524 288 to 1 879 048 191 has its containers' ids, of which these were never
 /// allocated) and within what jailer and kernel take.
 const RANGE: Range<u32> = 1_861_000_000..1_861_065_536;
+const PARENT: &str = "/run/executors";
 const DIR: &str = "/run/executors/users";
 
 /// A user and group id, ours as long as the value lives.
@@ -27,19 +30,20 @@ impl UserId {
     /// Takes the first that is free on this machine. Blocking.
     ///
     /// # Errors
-    /// The folder of locks cannot be used, or every id is taken.
+    /// The folder of locks cannot be used, holds what is not ours, or every id is taken.
     pub fn take() -> io::Result<Self> {
+        own_files::dir(Path::new(PARENT))?;
         Self::take_from(Path::new(DIR), RANGE)
     }
 
-    fn take_from(dir: &Path, range: Range<u32>) -> io::Result<Self> {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir)?;
+    pub(super) fn take_from(dir: &Path, range: Range<u32>) -> io::Result<Self> {
+        own_files::dir(dir)?;
         let of_processes = users_of_processes()?;
         for id in range {
             if of_processes.contains(&id) {
                 continue;
             }
-            let lock = open_lock(&dir.join(id.to_string()))?;
+            let lock = own_files::open_or_create(&dir.join(id.to_string()))?;
             if lock.try_lock().is_ok() {
                 return Ok(Self { id, _lock: lock });
             }
@@ -53,12 +57,6 @@ impl UserId {
     }
 }
 
-/// Neither follows what somebody planted there, nor changes it, nor waits for it.
-fn open_lock(path: &Path) -> io::Result<File> {
-    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-    File::options().create(true).truncate(false).write(true).custom_flags(flags).open(path)
-}
-
 fn users_of_processes() -> io::Result<HashSet<u32>> {
     let processes = fs::read_dir("/proc")?.flatten();
     // Some end while we look.
@@ -68,6 +66,7 @@ fn users_of_processes() -> io::Result<HashSet<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::own_files::planting::{ALL, expect_refusals};
 
     #[test]
     fn an_id_is_one_vm_s_until_it_is_given_back() {
@@ -84,23 +83,15 @@ mod tests {
     }
 
     #[test]
-    fn a_planted_lock_is_refused_and_not_changed() {
-        let dir = tempfile::tempdir().unwrap();
-        let theirs = dir.path().join("theirs");
-        fs::write(&theirs, "theirs").unwrap();
-        std::os::unix::fs::symlink(&theirs, dir.path().join("link")).unwrap();
-        let pipe = dir.path().join("pipe");
-        nix::unistd::mkfifo(&pipe, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(open_lock(&dir.path().join("link")).is_err());
-        assert!(open_lock(&pipe).is_err());
-        open_lock(&theirs).unwrap();
-        assert_eq!(fs::read(theirs).unwrap(), b"theirs");
-    }
-
-    #[test]
     fn an_id_of_a_running_process_is_not_free() {
         let own = nix::unistd::geteuid().as_raw();
         let dir = tempfile::tempdir().unwrap();
         assert!(UserId::take_from(dir.path(), own..own + 1).is_err());
+    }
+
+    #[test]
+    fn what_is_planted_among_the_locks_is_refused() {
+        let take = |dir: &Path| UserId::take_from(&dir.join("users"), RANGE).map(drop);
+        expect_refusals(&["users", "users/1861000000"], &ALL, take);
     }
 }

@@ -22,6 +22,7 @@ use crate::console::Console;
 use crate::firecracker::jail::Jail;
 use crate::guest_client::GuestClient;
 use crate::guest_client::unix_time_ns;
+use crate::own_files;
 use crate::qemu;
 use crate::qmp::ShutdownReason;
 use crate::sockets;
@@ -219,15 +220,14 @@ pub struct RunDir {
 
 impl RunDir {
     fn make(path: &Path) -> Result<Self, BootError> {
-        let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-        made.and_then(|()| {
-            // A link that someone planted there is not followed into their folder.
-            if !path.symlink_metadata()?.is_dir() {
-                return Err(io::ErrorKind::NotADirectory.into());
-            }
-            std::fs::set_permissions(path, Permissions::from_mode(0o700))
-        })
-        .map_err(|source| BootError::RunDir { path: path.to_owned(), source })?;
+        let made = match path.parent() {
+            Some(parent) => DirBuilder::new().recursive(true).mode(0o700).create(parent),
+            None => Ok(()),
+        };
+        // The caller may have put disks into it.
+        made.and_then(|()| own_files::dir(path))
+            .and_then(|()| std::fs::set_permissions(path, Permissions::from_mode(0o700)))
+            .map_err(|source| BootError::RunDir { path: path.to_owned(), source })?;
         Ok(Self { path: path.to_owned() })
     }
 }
