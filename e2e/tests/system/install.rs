@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use e2e::folder::Folder;
@@ -11,6 +12,8 @@ use e2e::images;
 use e2e::program::{Program, binary, run_command};
 use e2e::stand_ins::{StandIns, When};
 use e2e::wait::until_true;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(120);
 const RELEASE: &str = "firecracker-v1.16.1-x86_64";
@@ -58,47 +61,88 @@ fn release(folder: &Path) -> PathBuf {
     published
 }
 
-/// A server of files that ends with the test.
-async fn serve(folder: &Path) -> std::net::SocketAddr {
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-    let address = listener.local_addr().expect("it is bound");
-    let folder = folder.to_owned();
-    tokio::spawn(async move {
-        while let Ok((mut stream, _)) = listener.accept().await {
-            let mut request = vec![0; 4096];
-            let length = stream.read(&mut request).await.unwrap_or(0);
-            let line = String::from_utf8_lossy(&request[..length]).into_owned();
-            let path = line.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-            let body = fs::read(folder.join(path)).expect("it is published");
-            let head = format!("HTTP/1.0 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-            let _ = stream.write_all(&[head.as_bytes(), &body].concat()).await;
-        }
-    });
-    address
+/// A server of files that can send the end of one. It ends with the test.
+struct Server {
+    address: std::net::SocketAddr,
+    /// Where the answers began that were not whole files.
+    begins: Arc<Mutex<Vec<usize>>>,
+}
+
+impl Server {
+    async fn start(folder: &Path) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let address = listener.local_addr().expect("it is bound");
+        let (folder, begins) = (folder.to_owned(), Arc::<Mutex<Vec<usize>>>::default());
+        let seen = Arc::clone(&begins);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(answer(stream, folder.clone(), Arc::clone(&seen)));
+            }
+        });
+        Self { address, begins }
+    }
+
+    fn begins(&self) -> Vec<usize> {
+        std::mem::take(&mut self.begins.lock().expect("nobody panicked"))
+    }
+}
+
+async fn answer(mut stream: TcpStream, folder: PathBuf, begins: Arc<Mutex<Vec<usize>>>) {
+    let mut request = vec![0; 4096];
+    let length = stream.read(&mut request).await.unwrap_or(0);
+    let request = String::from_utf8_lossy(&request[..length]).to_lowercase();
+    let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/');
+    let body = fs::read(folder.join(path)).expect("it is published");
+    let tag = format!("\"{}\"", body.len());
+    let header = |name: &str| request.lines().find_map(|line| line.strip_prefix(name));
+    let range = header("range: bytes=").and_then(|range| range.strip_suffix('-'));
+    let range = range.filter(|_| header("if-range: ").is_none_or(|version| version == tag));
+    let from: usize = range.map_or(0, |from| from.parse().expect("a number"));
+    let (status, range) = if from > 0 {
+        begins.lock().expect("nobody panicked").push(from);
+        let range = format!("Content-Range: bytes {from}-{}/{}\r\n", body.len() - 1, body.len());
+        ("206 Partial Content", range)
+    } else {
+        ("200 OK", String::new())
+    };
+    let rest = &body[from..];
+    let head = format!(
+        "HTTP/1.0 {status}\r\nETag: {tag}\r\n{range}Content-Length: {}\r\n\r\n",
+        rest.len()
+    );
+    let _ = stream.write_all(&[head.as_bytes(), rest].concat()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn firecracker_killed_in_its_download() {
     let folder = Folder::new();
     release(folder.path());
-    let gate = Gate::start(serve(folder.path()).await).await;
+    let server = Server::start(folder.path()).await;
+    let gate = Gate::start(server.address).await;
     let (url, bin) = (gate.url(), folder.path().join("state/bin"));
     let again = || install(folder.path(), &["firecracker", "--url", &url]);
 
     gate.close(Closed::Answer(".tgz HTTP", 60_000));
     let mut killed = Program::start("install", again(), folder.path());
     until_true("half of it is here", SOON, async || gate.is_holding()).await;
+    let part = bin.join(format!(".part-{RELEASE}.tgz"));
+    let has_come = || fs::metadata(&part).is_ok_and(|part| part.len() > 0);
+    until_true("and is kept", SOON, async || has_come()).await;
     killed.kill();
     gate.open();
-    assert_eq!(names_in(&bin), Vec::<String>::new(), "all or nothing");
+    assert!(!bin.join("firecracker").exists() && !bin.join("jailer").exists(), "all or nothing");
 
     // One that was killed while it unpacked leaves a part of a program.
     fs::create_dir_all(&bin).unwrap();
     fs::write(bin.join(".new-dead"), "half").unwrap();
-    let said = run_command(&mut again());
+    let come = usize::try_from(fs::metadata(&part).unwrap().len()).unwrap();
+    let output = again().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(said.starts_with("installed: Firecracker 1.16.1"), "{said}");
     assert_eq!(names_in(&bin), ["firecracker", "jailer"]);
+    assert_eq!(server.begins(), [come], "it went on where it stopped");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("going on after ") && said.contains(" MiB of "), "{said}");
 
     gate.close(Closed::Request("GET"));
     let said = run_command(&mut again());
@@ -115,8 +159,17 @@ async fn firecracker_killed_in_its_download() {
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(!output.status.success() && said.contains("its SHA-256 is"), "{said}");
     assert_eq!(names_in(&bin), ["firecracker", "jailer"]);
-    fs::write(&archive, whole).unwrap();
+    fs::write(&archive, &whole).unwrap();
+
+    // A part that is of something else: the checksum says so in the end, and the next run starts anew.
+    fs::write(&part, vec![0; whole.len() / 2]).unwrap();
+    let output = again().output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && said.contains("its SHA-256 is"), "{said}");
+    assert_eq!(server.begins(), [whole.len() / 2]);
+    assert_eq!(names_in(&bin), ["firecracker", "jailer"]);
     assert!(run_command(&mut again()).starts_with("installed"));
+    assert_eq!(server.begins(), Vec::<usize>::new());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
+use super::download::{Part, Progress};
 use super::version::Version;
 use crate::images::registry;
 
@@ -23,7 +24,9 @@ const UNFINISHED: &str = ".new-";
 /// Larger answers and programs are not believed, in bytes.
 const ARCHIVE_MAX: u64 = 256 << 20;
 const PROGRAM_MAX: u64 = 64 << 20;
-const PATIENCE: Duration = Duration::from_secs(300);
+const CHECKSUM_MAX: usize = 64 << 10;
+/// For the checksum. The archive may take its time, as long as something comes.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why it could not be installed.
 #[derive(Debug, thiserror::Error)]
@@ -78,17 +81,41 @@ pub fn is_installed(dir: &Path) -> bool {
     })
 }
 
-/// Downloads the release from below `releases` and puts its programs into `dir`.
+/// Downloads the release from below `releases` and puts its programs into `dir`. A download that was
+/// interrupted goes on where it stopped; the checksum decides in the end. Two at once take turns.
 ///
 /// # Errors
-/// [`InstallError`]; nothing in `dir` has changed then.
-pub async fn download(releases: &str, dir: &Path) -> Result<(), InstallError> {
-    let base = format!("{}/v{RELEASE}/{}", releases.trim_end_matches('/'), archive_name());
-    let checksum = get(&format!("{base}.sha256.txt")).await?;
-    let archive = get(&base).await?;
+/// [`InstallError`]; no program in `dir` has changed then.
+pub async fn download(
+    releases: &str,
+    dir: &Path,
+    progress: Progress<'_>,
+) -> Result<(), InstallError> {
+    let to = dir.to_owned();
+    let lock = tokio::task::spawn_blocking(move || lock(&to)).await.expect("it does not panic")?;
+    if is_installed(dir) {
+        // By another run, while we waited.
+        return Ok(());
+    }
+    let url = format!("{}/v{RELEASE}/{}", releases.trim_end_matches('/'), archive_name());
+    let failed = |problem| InstallError::Download { url: url.clone(), problem };
+    let client = registry::client().map_err(|error| failed(error.to_string()))?;
+    let checksum = published(&client, &format!("{url}.sha256.txt")).await?;
+    let part = Part::open(dir, &archive_name())?;
+    let whole = part.read()?;
+    // It may have come whole before its run was killed.
+    if hex::encode(Sha256::digest(&whole)) != sum_in(&checksum) {
+        drop(whole);
+        part.fetch(&client, &url, ARCHIVE_MAX, progress).await?;
+    }
     let (name, dir) = (archive_name(), dir.to_owned());
     let installed = tokio::task::spawn_blocking(move || {
-        unpack(&name, &archive, &String::from_utf8_lossy(&checksum), &dir)
+        let _lock = lock;
+        match unpack(&name, &part.read()?, &checksum, &dir) {
+            // It was no fault of the archive's.
+            Err(error @ InstallError::Io { .. }) => Err(error),
+            done => part.remove().and(done),
+        }
     });
     installed.await.expect("it does not panic")
 }
@@ -102,37 +129,52 @@ pub fn from_folder(from: &Path, dir: &Path) -> Result<(), InstallError> {
     let checksum = from.join(format!("{}.sha256.txt", archive_name()));
     let archive = fs::read(&path).map_err(io_error(&path))?;
     let checksum = fs::read_to_string(&checksum).map_err(io_error(&checksum))?;
+    let _lock = lock(dir)?;
     unpack(&path.display().to_string(), &archive, &checksum, dir)
 }
 
-async fn get(url: &str) -> Result<Vec<u8>, InstallError> {
+/// The checksum's file.
+async fn published(client: &reqwest::Client, url: &str) -> Result<String, InstallError> {
     let failed = |problem: String| InstallError::Download { url: url.to_owned(), problem };
-    let client = registry::client().map_err(|error| failed(error.to_string()))?;
     let read = async {
         let mut response = client.get(url).timeout(PATIENCE).send().await?.error_for_status()?;
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await? {
             body.extend_from_slice(&chunk);
-            if body.len() as u64 > ARCHIVE_MAX {
+            if body.len() > CHECKSUM_MAX {
                 break;
             }
         }
         Ok::<_, reqwest::Error>(body)
     };
     let body = read.await.map_err(|error| failed(with_causes(&error.without_url())))?;
-    if body.len() as u64 > ARCHIVE_MAX {
-        return Err(failed(format!("more than {} MiB", ARCHIVE_MAX >> 20)));
+    if body.len() > CHECKSUM_MAX {
+        return Err(failed(format!("more than {} KiB for a checksum", CHECKSUM_MAX >> 10)));
     }
-    Ok(body)
+    Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-fn with_causes(error: &dyn std::error::Error) -> String {
+fn sum_in(checksum: &str) -> String {
+    checksum.split_whitespace().next().unwrap_or_default().to_lowercase()
+}
+
+/// Makes `dir`. One at a time; freed by the kernel if we die. Blocking.
+fn lock(dir: &Path) -> Result<File, InstallError> {
+    fs::create_dir_all(dir).map_err(io_error(dir))?;
+    let lock = File::open(dir).map_err(io_error(dir))?;
+    lock.lock().map_err(io_error(dir))?;
+    Ok(lock)
+}
+
+/// An error in the words of all that led to it.
+pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
+/// Puts the programs in place; nobody else may use `dir`.
 fn unpack(name: &str, archive: &[u8], checksum: &str, dir: &Path) -> Result<(), InstallError> {
-    let expected = checksum.split_whitespace().next().unwrap_or_default().to_lowercase();
+    let expected = sum_in(checksum);
     let problem = |problem: &str| InstallError::Archive {
         archive: name.to_owned(),
         problem: problem.to_owned(),
@@ -144,10 +186,6 @@ fn unpack(name: &str, archive: &[u8], checksum: &str, dir: &Path) -> Result<(), 
     if found != expected {
         return Err(InstallError::Checksum { archive: name.to_owned(), found, expected });
     }
-    fs::create_dir_all(dir).map_err(io_error(dir))?;
-    // One at a time; freed by the kernel if we die.
-    let lock = File::open(dir).map_err(io_error(dir))?;
-    lock.lock().map_err(io_error(dir))?;
     remove_unfinished(dir).map_err(io_error(dir))?;
     let mut staged = Vec::new();
     let mut entries = tar::Archive::new(flate2::read::GzDecoder::new(archive));
@@ -199,7 +237,8 @@ fn executable(file: &File) -> io::Result<()> {
     file.sync_all()
 }
 
-fn io_error(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
+/// For `map_err` on file operations on `path`.
+pub(super) fn io_error(path: &Path) -> impl FnOnce(io::Error) -> InstallError {
     let path = path.to_owned();
     move |cause| InstallError::Io { path, cause }
 }
@@ -269,7 +308,8 @@ mod tests {
         use std::io::Write as _;
         let _ = rustls::crypto::ring::default_provider().install_default();
         let archive = release(&["firecracker", "jailer"]);
-        let files = [(".sha256.txt", sum(&archive).into_bytes()), (".tgz", archive)];
+        let length = archive.len();
+        let files = [(".sha256.txt", sum(&archive).into_bytes()), (".tgz", archive.clone())];
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let releases = format!("http://{}/download/", listener.local_addr().unwrap());
         std::thread::spawn(move || {
@@ -285,10 +325,24 @@ mod tests {
             }
         });
         let to = tempfile::tempdir().unwrap();
-        download(&releases, to.path()).await.unwrap();
+        // This server knows no ranges: it starts anew.
+        let part = to.path().join(format!(".part-{}", archive_name()));
+        fs::write(&part, vec![0; length]).unwrap();
+        download(&releases, to.path(), &mut |_, _| ()).await.unwrap();
         assert!(is_installed(to.path()));
-        let error = download("http://127.0.0.1:1/", to.path()).await.unwrap_err();
+        assert_eq!(fs::read_dir(to.path()).unwrap().count(), 2);
+
+        // Whole before its run was killed.
+        let jailer = to.path().join("jailer");
+        fs::remove_file(&jailer).unwrap();
+        fs::write(&part, &archive).unwrap();
+        let mut never = |_, _| panic!("it is not downloaded again");
+        download(&releases, to.path(), &mut never).await.unwrap();
+        assert!(is_installed(to.path()) && !part.exists());
+
+        fs::remove_file(&jailer).unwrap();
+        let error = download("http://127.0.0.1:1/", to.path(), &mut |_, _| ()).await.unwrap_err();
         assert!(error.to_string().contains(&archive_name()), "{error}");
-        assert!(is_installed(to.path()), "what was there is still there");
+        assert!(to.path().join("firecracker").exists(), "what was there is still there");
     }
 }

@@ -1,6 +1,7 @@
 //! A [`VmSpec`] as Firecracker's configuration and its jailer's command line. Pure; snapshots of both are in
 //! `tests`. What is done with them is in [`jail`].
 
+pub mod download;
 pub mod install;
 pub(crate) mod jail;
 mod user_ids;

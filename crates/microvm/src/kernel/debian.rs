@@ -141,6 +141,7 @@ fn remove_unfinished(dir: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Always from the start: `apt-get download` asks for the whole file, even beside a part that it left.
 fn download(package: &Package, dir: &Path, to: &Path) -> Result<(), KernelError> {
     let fresh = tempfile::Builder::new().prefix(UNFINISHED).tempdir_in(dir);
     let fresh = fresh.map_err(KernelError::io(dir))?;
