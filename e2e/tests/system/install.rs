@@ -89,7 +89,7 @@ impl Server {
 
 async fn answer(mut stream: TcpStream, folder: PathBuf, begins: Arc<Mutex<Vec<usize>>>) {
     let mut request = vec![0; 4096];
-    let length = stream.read(&mut request).await.unwrap_or(0);
+    let Ok(length @ 1..) = stream.read(&mut request).await else { return };
     let request = String::from_utf8_lossy(&request[..length]).to_lowercase();
     let path = request.split(' ').nth(1).unwrap_or("/").trim_start_matches('/');
     let body = fs::read(folder.join(path)).expect("it is published");
@@ -111,6 +111,8 @@ async fn answer(mut stream: TcpStream, folder: PathBuf, begins: Arc<Mutex<Vec<us
         rest.len()
     );
     let _ = stream.write_all(&[head.as_bytes(), rest].concat()).await;
+    // The other side ends it: a gate that is closed must not let our end through.
+    let _ = stream.read(&mut [0]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
